@@ -1,0 +1,1 @@
+"""The steps of a release, their core types, and the edges they act through."""

@@ -1,0 +1,1 @@
+"""Ask stable and candidate the same questions, and decide on the evidence."""

@@ -1,0 +1,1 @@
+"""EDGE: where servers run: this machine, or Kubernetes."""

@@ -1,0 +1,270 @@
+"""Child processes: TensorFlow work, user code and untrusted models never run inside the command itself.
+
+A child of ours is one module with a ``main`` that answers one JSON request with one JSON reply. It dies with its parent,
+is held to limits, and whatever happens to it (an error, a signal, silence) reaches the parent as one of the four
+families of errors. The contract between both sides is two files and lines of progress on standard output.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import IO, cast
+
+from components.core.errors import FAMILIES, Bug, Rejected, SlipwayError, Unavailable
+
+ENTRY = Path(__file__).resolve().parents[2] / "slipway.py"
+PROGRESS = "progress: "
+_PR_SET_PDEATHSIG = 1
+_TAIL_LINES = 12
+
+Progress = Callable[[str], None]
+"""Is told, in a few words, what is being done now."""
+
+
+def silent(_message: str) -> None:
+    """A Progress that tells nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a child may use.
+
+    Args:
+        deadline_s: Wall-clock seconds until it is killed.
+        cpu_s: Processor seconds until the kernel kills it; none if not given.
+        memory_bytes: Private writable memory (``RLIMIT_DATA``); none if not given.
+    """
+
+    deadline_s: float
+    cpu_s: int | None = None
+    memory_bytes: int | None = None
+
+
+class Crashed(Exception):  # noqa: N818 - not a failure of ours: the caller says what a crash means
+    """A child ended by a signal or its deadline, without a reply.
+
+    Args:
+        how: ``SIGSEGV``, ``no end within its deadline of 60 s`` …
+        log: The last lines it wrote to standard error.
+    """
+
+    def __init__(self, how: str, log: str) -> None:
+        super().__init__(how)
+        self.how = how
+        self.log = log
+
+    def __str__(self) -> str:
+        return f"{self.how}\n{self.log}" if self.log else self.how
+
+
+def run_module(
+    module: str,
+    request: object,
+    *,
+    limits: Limits,
+    progress: Progress = silent,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+) -> dict[str, object]:
+    """Run a module of ours in a child process and return its reply.
+
+    Args:
+        module: Dotted name of a module whose ``main`` calls :func:`answer`.
+        request: What the child is asked, as JSON-able data.
+        limits: What it may use.
+        progress: Is told each line of progress.
+        env: Environment of the child; the parent's if not given.
+        log: File that keeps the child's standard error; a temporary one if not given.
+
+    Raises:
+        SlipwayError: The child's own error, of the family it had there.
+        Crashed: It ended by a signal or its deadline.
+    """
+    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
+        asked, replied = Path(folder, "request.json"), Path(folder, "reply.json")
+        asked.write_text(json.dumps(request))
+        log = log or Path(folder, "stderr.log")
+        command = [sys.executable, "-P", str(ENTRY), "--module", module, str(asked), str(replied), _as_json(limits)]
+        code = run_command(command, limits=limits, progress=progress, env=env, log=log)
+        if not replied.exists():
+            raise Crashed(_describe(code), tail(log))
+        return _reply(json.loads(replied.read_text()))
+
+
+def _as_json(limits: Limits) -> str:
+    return json.dumps({"cpu_s": limits.cpu_s, "memory_bytes": limits.memory_bytes})
+
+
+def _reply(data: dict[str, object]) -> dict[str, object]:
+    if "error" not in data:
+        return cast("dict[str, object]", data["reply"])
+    error = cast("dict[str, str]", data["error"])
+    raise FAMILIES[error["family"]](
+        error["what"], expected=error["expected"], got=error["got"], fix=error["fix"], reason=error["reason"]
+    )
+
+
+def run_command(
+    command: Sequence[str],
+    *,
+    limits: Limits,
+    log: Path,
+    progress: Progress = silent,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> int:
+    """Run a command in a process group of its own and return its exit code (negative: the signal that ended it).
+
+    Standard error goes to ``log``, and so does standard output but for lines of progress. The whole group is killed at
+    the deadline, and on any way out of this function.
+
+    Raises:
+        Crashed: The deadline passed.
+        Rejected: There is no such program.
+    """
+    with log.open("ab") as errors:
+        try:
+            child = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, env=env, cwd=cwd, start_new_session=True
+            )
+        except OSError as error:
+            raise Rejected(
+                f"cannot start {command[0]}: {error.strerror}",
+                expected="a program on the PATH, or a path to one",
+                got=" ".join(command),
+                reason="NO_PROGRAM",
+            ) from error
+        with _killed_on_exit(child):
+            reader = Thread(target=_pass_on, args=(cast("IO[bytes]", child.stdout), errors, progress), daemon=True)
+            reader.start()
+            try:
+                code = child.wait(timeout=limits.deadline_s)
+            except subprocess.TimeoutExpired:
+                raise Crashed(f"no end within its deadline of {limits.deadline_s:g} s", tail(log)) from None
+            _kill_group(child)
+            reader.join(timeout=10)
+            return code
+
+
+@contextlib.contextmanager
+def _killed_on_exit(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        _kill_group(child)
+        child.wait()
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _pass_on(stream: IO[bytes], errors: IO[bytes], progress: Progress) -> None:
+    for raw in stream:
+        line = raw.decode(errors="replace").rstrip()
+        if line.startswith(PROGRESS):
+            progress(line.removeprefix(PROGRESS))
+        else:
+            with contextlib.suppress(OSError, ValueError):
+                errors.write(raw)
+                errors.flush()
+
+
+def tail(log: Path, lines: int = _TAIL_LINES) -> str:
+    """Return the last ``lines`` lines of a log that say something, without reading more than its last 64 KiB."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - 65536))
+            text = stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
+
+
+def _describe(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends, however that ends (Linux; elsewhere does nothing)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def answer(handler: Callable[[dict[str, object], Progress], object]) -> None:
+    """The child's side: read the request, apply limits, call ``handler``, write the reply or the error, and exit.
+
+    Args:
+        handler: Takes the request and a Progress; returns JSON-able data; raises SlipwayError for what is wrong.
+    """
+    die_with_parent()
+    asked, replied, limits = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    _limit(limits["cpu_s"], limits["memory_bytes"])
+    try:
+        reply: dict[str, object] = {"reply": handler(json.loads(asked.read_text()), _tell)}
+    except SlipwayError as error:
+        reply = {"error": _error_data(error)}
+    except MemoryError:
+        reply = {"error": _error_data(Rejected("out of memory", got=f"limit {limits['memory_bytes']} bytes", reason="OUT_OF_MEMORY"))}
+    except OSError as error:
+        reply = {"error": _error_data(from_os_error(error))}
+    except Exception as error:  # noqa: BLE001 - the boundary: what is not ours is told to the parent as a bug
+        traceback.print_exc()
+        reply = {"error": _error_data(Bug(f"{type(error).__name__}: {error}"))}
+    temporary = replied.with_suffix(".tmp")
+    temporary.write_text(json.dumps(reply))
+    temporary.replace(replied)
+    sys.stdout.flush()
+    os._exit(0)  # TensorFlow's threads have nothing left to do; joining them costs up to a second
+
+
+def _tell(message: str) -> None:
+    print(PROGRESS + message, flush=True)
+
+
+def _limit(cpu_s: int | None, memory_bytes: int | None) -> None:
+    if cpu_s is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    if memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _error_data(error: SlipwayError) -> dict[str, str]:
+    return {
+        "family": error.family,
+        "what": error.what,
+        "expected": error.expected,
+        "got": error.got,
+        "fix": error.fix,
+        "reason": error.reason,
+    }
+
+
+def from_os_error(error: OSError) -> SlipwayError:
+    """Turn what the operating system refused (no space, read-only, no permission) into an error a person can act on."""
+    where = f"{error.filename}: " if error.filename else ""
+    return Unavailable(
+        f"{where}{error.strerror or error}",
+        expected="a file system with room that this user may write to",
+        got=type(error).__name__,
+        fix="make room or give permission, then run the same command again: finished steps are kept",
+        reason="DISK",
+    )

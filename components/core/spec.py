@@ -1,0 +1,300 @@
+"""What a user asks for: one YAML file, parsed once into frozen values that the rest of Slipway trusts.
+
+Reading files, overlays and errors with line numbers is ``components.core.specfile``'s work; here is only the vocabulary.
+Relative paths are relative to the folder of the spec file.
+"""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from manifests.spec import Frozen, ModelName, Resources, ServingSpec
+
+API_VERSION = "slipway.dev/v1"
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
+Cron = Annotated[str, StringConstraints(pattern=r"^\S+ \S+ \S+ \S+ \S+$")]
+Reason = Annotated[str, StringConstraints(min_length=8)]
+
+_SECRET_NAME = re.compile(r"(?i)(secret|token|passw|credential|api_?key|private_?key|access_?key)")
+
+
+class SecretRef(Frozen):
+    """A reference to a secret; the value never stands in a spec, a record or a log."""
+
+    secret: str = Field(description="Name of the Kubernetes Secret. Locally the environment variable of the same name as the entry is handed on.")
+    key: str = Field(description="Key within the Secret.")
+
+
+class Train(Frozen):
+    """A training command: the user's own program, run as a child process or in the user's own image."""
+
+    command: tuple[str, ...] = Field(
+        min_length=1,
+        description="Program and arguments. `{output}` becomes the directory to write the model to, `{inputs}` the "
+        "folder the inputs are relative to; `python` is this interpreter where Slipway runs it itself.",
+    )
+    args: dict[str, str | int | float | bool] = Field(
+        {}, description="Further arguments, appended as `--name=value`; one entry is easily overridden by `--set`. Default none."
+    )
+    inputs: tuple[str, ...] = Field(
+        (),
+        description="Files and folders the result depends on. They enter the release's identity, so an unchanged "
+        "release is a no-op; without any, every run trains anew. Default none.",
+    )
+    env: dict[str, str | SecretRef] = Field(
+        {}, description="Environment variables: plain values, or references to secrets. Default none."
+    )
+    image: str = Field(
+        "", description="On an engine: the user's image, in which Slipway need not be installed. Default: Slipway's `model` image."
+    )
+    resources: Resources = Field(Resources(cpu="2", memory="4Gi"), description="On an engine: what the training pod asks for.")
+    timeout_s: int = Field(3600, ge=1, description="Seconds the command may take. Default 3600.")
+
+    @field_validator("env")
+    @classmethod
+    def _secrets_are_references(cls, env: dict[str, str | SecretRef]) -> dict[str, str | SecretRef]:
+        for name, value in env.items():
+            if isinstance(value, str) and value and _SECRET_NAME.search(name):
+                raise ValueError(f"{name} looks like a secret: give a reference ({{secret: NAME, key: KEY}}), not its value")
+        return env
+
+
+class Fetch(Frozen):
+    """A model somebody else made, by URI."""
+
+    uri: str = Field(
+        pattern=r"^(file://|https://|gs://|\.{0,2}/|[\w.\-]+/|[\w.\-]+$)",
+        description="A path, `file://`, `https://` or `gs://` URI of a model directory, model file or archive (.tar, .tar.gz, .tgz, .zip).",
+    )
+    sha256: Sha256 | None = Field(
+        None, description="Digest the fetched file must have (of a directory: its manifest's digest). Default none: recorded, not required."
+    )
+    timeout_s: int = Field(1800, ge=1, description="Seconds the fetch may take. Default 1800.")
+    max_bytes: int = Field(20 * 2**30, ge=1, description="Bytes the model may have, unpacked. Default 20 GiB.")
+
+
+class FromVersion(Frozen):
+    """A version already published in another store: released as it is, never rebuilt."""
+
+    store: str = Field(description="URI of the other store.")
+    model: ModelName | None = Field(None, description="Model name there. Default: this model's name.")
+    version: int = Field(ge=1, description="Version number there.")
+
+
+class Source(Frozen):
+    """Where the model comes from: exactly one of the three."""
+
+    train: Train | None = Field(None, description="Train it by a command.")
+    fetch: Fetch | None = Field(None, description="Fetch it.")
+    version: FromVersion | None = Field(None, description="Take a published version of another store.")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Source":
+        given = [name for name in ("train", "fetch", "version") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of train, fetch, version is needed, found {' and '.join(given) or 'none'}")
+        return self
+
+
+class Port(Frozen):
+    """One input or output of an exported signature."""
+
+    source: str = Field(
+        "", description="What it is in the model: an argument, output or tensor name. Default: the alias itself, or the only one there is."
+    )
+    dtype: str = Field("", description="Expected TensorFlow dtype, such as `float32`. Default: the model's own.")
+    shape: tuple[int | None, ...] | None = Field(
+        None, description="Expected shape, `null` for a dimension that may vary. Default: the model's own."
+    )
+
+
+class SignatureSpec(Frozen):
+    """One signature to export: aliases that clients use."""
+
+    inputs: dict[str, Port] = Field(description="Inputs by alias.", min_length=1)
+    outputs: dict[str, Port] = Field(description="Outputs by alias.", min_length=1)
+
+
+class Warmup(Frozen):
+    """Requests a server replays before it says it is ready (`assets.extra/tf_serving_warmup_requests`)."""
+
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), description="Rows of each generated request. Default [1].")
+    seed: int = Field(0, ge=0, description="Seed of the generated values. Default 0.")
+
+
+class Export(Frozen):
+    """How the SavedModel is written."""
+
+    signatures: dict[str, SignatureSpec] = Field(
+        {}, description="Signatures by key, such as `serving_default`. Default: the model's own."
+    )
+    tags: tuple[str, ...] = Field(("serve",), min_length=1, description="The meta graph's tags. Default [serve].")
+    warmup: Warmup | None = Field(Warmup(), description="Warm-up requests; `null` for none. Default: one of batch size 1 a signature.")
+
+
+class Tolerance(Frozen):
+    """How far an output may be from the original's: |a − b| ≤ absolute + relative · max|b|, and why that is right."""
+
+    absolute: float = Field(ge=0, description="In the output's own unit.")
+    relative: float = Field(ge=0, description="As a fraction of the output's largest magnitude.")
+    why: Reason = Field(description="Why this much is harmless; written into the record.")
+
+
+EXACT_TOLERANCE = Tolerance(absolute=1e-6, relative=2e-4, why="reordered float32 arithmetic of folded constants")
+
+
+class Measure(Frozen):
+    """How original and optimized model are timed against each other."""
+
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 32), min_length=1, description="Rows a request. Default [1, 32].")
+    pairs: int = Field(60, ge=10, le=10_000, description="Interleaved pairs a batch size. Default 60.")
+
+
+class Optimize(Frozen):
+    """Which graph passes run, and how close their result must stay."""
+
+    profile: Literal["exact", "none"] = Field(
+        "exact", description="`exact`: float32, same answers. `none`: the export is served as it is. Default `exact`."
+    )
+    passes: tuple[str, ...] = Field((), description="Passes by name, instead of the profile's. Default: the profile's.")
+    tolerance: Tolerance = Field(EXACT_TOLERANCE, description="Largest difference from the original's answers.")
+    required: bool = Field(
+        default=False, description="Whether a release without any pass that fired is rejected. Default false: the original goes on."
+    )
+    measure: Measure = Field(Measure(), description="How the gain is measured.")
+    timeout_s: int = Field(900, ge=1, description="Seconds the step may take. Default 900.")
+
+
+class MetricLimit(Frozen):
+    """What a metric must reach."""
+
+    minimum: float | None = Field(None, description="In the metric's unit. Default none: recorded, not required.")
+    maximum: float | None = Field(None, description="In the metric's unit. Default none: recorded, not required.")
+
+
+class Evaluate(Frozen):
+    """Labelled data run through a signature before anything is published."""
+
+    data: str = Field(description="`.npz` file with one array an input alias and one array of labels, equal in length.")
+    labels: str = Field("labels", description="Name of the array of labels (class indices). Default `labels`.")
+    signature: str = Field("serving_default", description="Signature key. Default `serving_default`.")
+    output: str = Field(description="Output alias whose largest score is the answer.")
+    metrics: dict[Literal["accuracy", "log_loss"], MetricLimit] = Field(
+        {"accuracy": MetricLimit()}, description="Metrics and their limits. Default: accuracy, recorded."
+    )
+    batch_size: int = Field(64, ge=1, description="Rows a request. Default 64.")
+
+
+class Limits(Frozen):
+    """What a version may cost."""
+
+    size_bytes: int | None = Field(None, ge=1, description="Bytes of the version. Default none.")
+    load_s: float = Field(120.0, gt=0, description="Seconds from load to first answer in the sandbox. Default 120.")
+    memory_bytes: int = Field(8 * 2**30, ge=2**28, description="Memory of the sandbox. Default 8 GiB.")
+
+
+class ContractSpec(Frozen):
+    """What clients rely on, beside what is being served now."""
+
+    signatures: dict[str, SignatureSpec] = Field({}, description="Signatures that must be there with these aliases. Default: those of `export`.")
+    breaking_change_waiver: Reason | None = Field(
+        None, description="Why a change that breaks today's clients goes on all the same; written into the record. Default none."
+    )
+
+
+class Validate(Frozen):
+    """The gates before publishing."""
+
+    contract: ContractSpec = Field(ContractSpec(), description="Signature contract.")
+    tolerance: Tolerance = Field(EXACT_TOLERANCE, description="Largest difference between the version's answers and its source's.")
+    evaluate: Evaluate | None = Field(None, description="Labelled evaluation; none: not evaluated. Default none.")
+    limits: Limits = Field(Limits(), description="Size, load time and memory.")
+    timeout_s: int = Field(900, ge=1, description="Seconds the step may take. Default 900.")
+
+
+class Store(Frozen):
+    """Where versions and evidence are kept."""
+
+    uri: str = Field(description="A path, `file://` or `gs://bucket/prefix` URI.")
+
+
+class Traffic(Frozen):
+    """The requests of the canary: the same ones to stable and candidate."""
+
+    protocol: Literal["grpc", "rest"] = Field("grpc", description="Protocol of the replay. Default `grpc`.")
+    signature: str = Field("serving_default", description="Signature that is asked. Default `serving_default`.")
+    requests: str = Field(
+        "", description="`.npz` file with one array an input alias; a request is `batch_size` rows. Default: the warm-up file's requests."
+    )
+    batch_size: int = Field(1, ge=1, description="Rows a request. Default 1.")
+    rate_per_s: float = Field(100.0, gt=0, le=100_000, description="Requests a second to each server, open loop. Default 100.")
+    max_in_flight: int = Field(32, ge=1, le=10_000, description="Requests that may be unanswered at once. Default 32.")
+    request_timeout_s: float = Field(5.0, gt=0, description="Seconds after which a request counts as an error. Default 5.")
+    seed: int = Field(0, ge=0, description="Seed of the order in which requests are drawn. Default 0.")
+
+
+class Budgets(Frozen):
+    """How much harm is too much. Each one is a guardrail; one that is null is not applied, and the record says so."""
+
+    error_rate: float = Field(0.01, gt=0, lt=1, description="Absolute: share of candidate requests that may fail. Default 0.01.")
+    error_ratio: float = Field(
+        1.5, ge=1, description="Against stable: candidate errors a request, as a multiple of stable's. Default 1.5."
+    )
+    churn: float = Field(
+        0.05, gt=0, lt=1, description="Against stable: mean disagreement between both answers to one request, in [0, 1]. Default 0.05."
+    )
+    compare: Literal["top1", "relative-error"] = Field(
+        "top1", description="How two answers are compared: another largest score, or clipped relative error. Default `top1`."
+    )
+    output: str = Field("", description="Output alias that is compared. Default: the first in alphabetical order.")
+    latency_ratio: float = Field(
+        1.25, gt=1, description="Against stable: how much slower the candidate may be at any quantile that matters. Default 1.25."
+    )
+    latency_ms: float | None = Field(
+        None, gt=0, description="Absolute: milliseconds that 99 % of candidate requests must stay below. Default none."
+    )
+
+
+class CanaryLimits(Frozen):
+    """When the canary has seen enough."""
+
+    min_requests: int = Field(100, ge=1, description="Requests to the candidate before it may be promoted. Default 100.")
+    max_requests: int = Field(5000, ge=1, description="Requests to the candidate after which no verdict means rollback. Default 5000.")
+    max_duration_s: float = Field(900.0, gt=0, description="Seconds after which no verdict means rollback. Default 900.")
+    alpha: float = Field(0.01, gt=0, lt=0.5, description="Chance, over the whole canary, to roll back a candidate within all budgets. Default 0.01.")
+    beta: float = Field(0.05, gt=0, lt=0.5, description="Chance to promote a candidate at the edge of a budget. Default 0.05.")
+    warm_up_requests: int = Field(20, ge=0, description="First requests to each server that are sent and not judged. Default 20.")
+
+
+class Canary(Frozen):
+    """How a candidate proves itself against stable."""
+
+    traffic: Traffic = Field(Traffic(), description="Requests.")
+    budgets: Budgets = Field(Budgets(), description="Guardrails.")
+    limits: CanaryLimits = Field(CanaryLimits(), description="Sample sizes and error rates.")
+
+
+class Schedule(Frozen):
+    """When an engine runs the release by itself."""
+
+    cron: Cron = Field(description="Five fields: minute hour day-of-month month day-of-week.")
+    timezone: str = Field("UTC", description="IANA time zone. Default `UTC`.")
+    starting_deadline_s: int = Field(3600, ge=60, description="Seconds a missed start may be late. Default 3600.")
+
+
+class ReleaseSpec(Frozen):
+    """One model's release, from its source to its place in production."""
+
+    apiVersion: Literal["slipway.dev/v1"] = Field(description="Always `slipway.dev/v1`.")  # noqa: N815 - the field's name in YAML
+    model: ModelName = Field(description="Model name: lower-case letters, digits and dashes, at most 40.")
+    source: Source = Field(description="Where the model comes from.")
+    export: Export = Field(Export(), description="How the SavedModel is written.")
+    optimize: Optimize = Field(Optimize(), description="Graph optimization.")
+    # `validate` would hide pydantic's old method of that name, hence the alias.
+    validation: Validate = Field(Validate(), alias="validate", description="Gates before publishing.")
+    store: Store = Field(description="Where versions and evidence are kept.")
+    serving: ServingSpec = Field(ServingSpec(), description="How versions are served.")
+    canary: Canary = Field(Canary(), description="How a candidate proves itself.")
+    schedule: Schedule | None = Field(None, description="When an engine runs it by itself. Default none.")

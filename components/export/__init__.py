@@ -1,0 +1,1 @@
+"""From what lies on disk to a SavedModel with explicit signatures."""

@@ -1,0 +1,1 @@
+"""SavedModel in, SavedModel out: graph passes that keep every signature and answer."""

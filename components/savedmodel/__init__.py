@@ -1,0 +1,1 @@
+"""EDGE: TensorFlow's file format."""

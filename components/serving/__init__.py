@@ -1,0 +1,1 @@
+"""EDGE: the TensorFlow Serving protocol, client and embedded server."""

@@ -1,0 +1,1 @@
+"""Where a model comes from: a training command, a fetch, or a version of another store."""

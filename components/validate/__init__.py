@@ -1,0 +1,1 @@
+"""The gates a model passes before it may be published."""

@@ -1,0 +1,1 @@
+"""Pure rendering of Kubernetes objects. Imports nothing of ours."""
