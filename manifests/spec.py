@@ -15,16 +15,21 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+MODEL_NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+IMAGE_BY_DIGEST = r"^[a-z0-9][\w.\-/:]*@sha256:[0-9a-f]{64}$"
+QUANTITY = r"^\d+(\.\d+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
+
+DnsLabel = Annotated[str, StringConstraints(pattern=DNS_LABEL)]
 """A Kubernetes name of at most 63 characters (RFC 1123 label)."""
 
-ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME)]
 """A model's name: an RFC 1123 label short enough that ``NAME-vVERSION-HASH`` is one too."""
 
-ImageByDigest = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][\w.\-/:]*@sha256:[0-9a-f]{64}$")]
+ImageByDigest = Annotated[str, StringConstraints(pattern=IMAGE_BY_DIGEST)]
 """An image reference pinned by digest: ``registry/name@sha256:…``; a tag can be moved under a running rollout."""
 
-Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
+Quantity = Annotated[str, StringConstraints(pattern=QUANTITY)]
 """A Kubernetes quantity, such as ``500m`` (CPU) or ``2Gi`` (bytes)."""
 
 

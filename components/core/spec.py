@@ -13,8 +13,12 @@ from manifests.spec import Frozen, ModelName, Resources, ServingSpec
 
 API_VERSION = "slipway.dev/v1"
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
-Cron = Annotated[str, StringConstraints(pattern=r"^\S+ \S+ \S+ \S+ \S+$")]
+SHA256 = r"^(sha256:)?[0-9a-f]{64}$"
+CRON = r"^\S+ \S+ \S+ \S+ \S+$"
+SOURCE_URI = r"^(file://|https://|gs://|\.{0,2}/|[\w.\-]+/|[\w.\-]+$)"
+
+Sha256 = Annotated[str, StringConstraints(pattern=SHA256)]
+Cron = Annotated[str, StringConstraints(pattern=CRON)]
 Reason = Annotated[str, StringConstraints(min_length=8)]
 
 _SECRET_NAME = re.compile(r"(?i)(secret|token|passw|credential|api_?key|private_?key|access_?key)")
@@ -65,7 +69,7 @@ class Fetch(Frozen):
     """A model somebody else made, by URI."""
 
     uri: str = Field(
-        pattern=r"^(file://|https://|gs://|\.{0,2}/|[\w.\-]+/|[\w.\-]+$)",
+        pattern=SOURCE_URI,
         description="A path, `file://`, `https://` or `gs://` URI of a model directory, model file or archive (.tar, .tar.gz, .tgz, .zip).",
     )
     sha256: Sha256 | None = Field(
