@@ -16,7 +16,8 @@ SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_in
 
 # What every environment holds beside its own lock: uv itself and what the editable installation is built with.
 TOOLS := requirements/uv.txt requirements/build.txt
-SYNC   = $(UV) pip sync --quiet --require-hashes --python
+# Some of the developers' packages are published as source only: what builds them is held to hashes as well.
+SYNC   = $(UV) pip sync --quiet --require-hashes --build-constraints requirements/build.txt --python
 # The packages of the project itself; its dependencies are the lock's business, and so is the build backend.
 INSTALL = $(UV) pip install --quiet --no-deps --no-build-isolation --reinstall-package slipway --editable . --python
 
@@ -57,7 +58,7 @@ $(VENV)/.bootstrapped: requirements/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
-$(VENV)/.dev-ready: $(VENV)/.bootstrapped requirements/all.txt pyproject.toml
+$(VENV)/.dev-ready: $(VENV)/.bootstrapped requirements/all.txt requirements/build.txt pyproject.toml
 	@echo "installing requirements/all.txt into $(VENV)"
 	@$(SYNC) $(BIN)/python requirements/all.txt
 	@$(INSTALL) $(BIN)/python
