@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from manifests.spec import Frozen, ModelName, Resources, ServingSpec
+from manifests.spec import DnsLabel, Frozen, ImageByDigest, ModelName, Resources, ServingSpec
 
 API_VERSION = "slipway.dev/v1"
 
@@ -288,6 +288,21 @@ class Schedule(Frozen):
     starting_deadline_s: int = Field(3600, ge=60, description="Seconds a missed start may be late. Default 3600.")
 
 
+class Engine(Frozen):
+    """How the release runs as a pipeline on Kubeflow or Argo."""
+
+    model_image: ImageByDigest | None = Field(
+        None, description="Slipway's `model` image by digest, for the steps that need TensorFlow. Required by `compile`. Default none."
+    )
+    namespace: DnsLabel = Field("pipelines", description="Namespace of the pipeline's own pods (Argo). Default `pipelines`.")
+    service_account: DnsLabel = Field(
+        "slipway", description="ServiceAccount of the pipeline's own pods (Argo). Default `slipway`."
+    )
+    base_dir: str = Field(
+        "/workspace", description="Folder in the images that relative paths of this spec start from. Default `/workspace`."
+    )
+
+
 class ReleaseSpec(Frozen):
     """One model's release, from its source to its place in production."""
 
@@ -301,4 +316,5 @@ class ReleaseSpec(Frozen):
     store: Store = Field(description="Where versions and evidence are kept.")
     serving: ServingSpec = Field(ServingSpec(), description="How versions are served.")
     canary: Canary = Field(Canary(), description="How a candidate proves itself.")
+    engine: Engine = Field(Engine(), description="How it runs as a pipeline.")
     schedule: Schedule | None = Field(None, description="When an engine runs it by itself. Default none.")

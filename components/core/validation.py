@@ -1,6 +1,6 @@
 """What validation found: evidence that stays with a release.
 
-A report exists only for a model that passed; a model that did not is a ``Rejected`` with one reason code. Everything here
+A report exists only for a model that passed; one that did not is a ``Rejected`` with one reason code. Everything here
 is finite and plain, so that it survives JSON unchanged.
 """
 
@@ -30,7 +30,9 @@ class ParityRow(Frozen):
     cases: int = Field(description="Requests compared.", ge=1)
     values: int = Field(description="Single values compared.", ge=0)
     max_abs: float = Field(description="Largest absolute difference, in the output's unit; 0 for exact dtypes.", ge=0)
-    max_rel: float = Field(description="Largest difference as a fraction of the request's largest reference magnitude.", ge=0)
+    max_rel: float = Field(
+        description="Largest difference as a fraction of the request's largest reference magnitude.", ge=0
+    )
     allowed: float = Field(description="Difference allowed where `max_abs` was found; 0 for exact dtypes.", ge=0)
     passed: bool
 

@@ -1,8 +1,8 @@
 """What a canary found, as evidence: one decision, and behind it every guardrail with its numbers and its reason.
 
 Only types live here, so that reading a record needs neither numpy nor the statistics that made it. The words are those
-of sequential testing: an *e-value* is a bet against a hypothesis whose expected winnings are at most 1 if the hypothesis
-is true, at whatever moment one looks; 100 therefore refutes it at a chance of error of 1 %.
+of sequential testing: an *e-value* is a bet against a hypothesis, worth at most 1 on average if the hypothesis is true,
+at whatever moment one looks; an e-value of 100 therefore refutes it at a chance of error of 1 %.
 """
 
 from enum import StrEnum
@@ -92,7 +92,9 @@ class ArmSample(Frozen):
 
     requests: int = Field(ge=0, description="Requests judged.")
     errors: dict[str, int] = Field({}, description="Failed requests by code.")
-    median_latency_s: float | None = Field(None, description="Seconds from the scheduled moment; none if none answered.")
+    median_latency_s: float | None = Field(
+        None, description="Seconds from the scheduled moment; none if none answered."
+    )
     p99_latency_s: float | None = Field(None, description="Seconds from the scheduled moment; none if none answered.")
 
 

@@ -1,0 +1,143 @@
+"""Background processes on this machine that outlive the command which started them, and are found again by the next.
+
+Each is known by a ready file that it writes itself once it answers: its process id and ports. A process id can be given
+to another process after a reboot, so a process counts as ours only while its command line names that file.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.core.clock import Clock
+from components.core.errors import EXIT_OK, Rejected, SlipwayError, Unavailable
+from components.core.process import ENTRY, tail
+
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A process that answers."""
+
+    pid: int
+    grpc_port: int
+    rest_port: int
+
+
+def start(
+    module: str,
+    arguments: Sequence[str],
+    *,
+    ready: Path,
+    log: Path,
+    deadline_s: float,
+    clock: Clock,
+    environment: Mapping[str, str],
+    what: str,
+) -> Daemon:
+    """Start a module of ours as a background process and wait until it wrote its ready file.
+
+    Args:
+        module: Module with a ``main``.
+        arguments: Its arguments; they must name ``ready``, by which the process is known later.
+        ready: File it writes as JSON with ``pid``, ``grpc_port`` and ``rest_port``.
+        log: File for all it prints.
+        deadline_s: Seconds it may take.
+        clock: Time.
+        environment: Its environment.
+        what: What it is, for messages, such as ``the server of digits version 2``.
+
+    Raises:
+        Rejected: It ended before it was ready.
+        Unavailable: It says that it cannot run now (exit code 20), or was not ready in time.
+    """
+    ready.unlink(missing_ok=True)
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-P", str(ENTRY), "--module", module, *arguments],
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+    until = clock.monotonic_s() + deadline_s
+    try:
+        while clock.monotonic_s() < until:
+            if (found := find(ready)) is not None:
+                return found
+            if child.poll() is not None:
+                raise _ended(child.returncode, what, log)
+            clock.sleep(_POLL_S)
+        raise Unavailable(
+            f"{what} did not answer within {deadline_s:g} s",
+            got=tail(log),
+            fix=f"read {log}; raise serving.rollout.load_deadline_s if it only needs longer",
+            reason="NOT_READY",
+        )
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        ready.unlink(missing_ok=True)
+        raise
+
+
+def _ended(code: int, what: str, log: Path) -> SlipwayError:
+    kind = Unavailable if code == Unavailable.exit_code else Rejected
+    how = f"exit code {code}" if code >= EXIT_OK else signal.Signals(-code).name
+    return kind(
+        f"{what} ended before it answered ({how})",
+        got=tail(log),
+        fix=f"the whole output is in {log}",
+        reason="SERVER_ENDED",
+    )
+
+
+def find(ready: Path) -> Daemon | None:
+    """Return the process that wrote ``ready``, if it still runs."""
+    try:
+        data = json.loads(ready.read_text())
+        daemon = Daemon(int(data["pid"]), int(data["grpc_port"]), int(data["rest_port"]))
+    except (OSError, ValueError, KeyError):
+        return None
+    return daemon if _is_ours(daemon.pid, ready) else None
+
+
+def stop(ready: Path, *, deadline_s: float, clock: Clock) -> bool:
+    """Ask the process that wrote ``ready`` to end, kill it at the deadline, and return whether there was one."""
+    daemon = find(ready)
+    if daemon is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(daemon.pid, signal.SIGTERM)
+        until = clock.monotonic_s() + deadline_s
+        while _is_ours(daemon.pid, ready) and clock.monotonic_s() < until:
+            clock.sleep(_POLL_S)
+        if _is_ours(daemon.pid, ready):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(daemon.pid, signal.SIGKILL)
+    ready.unlink(missing_ok=True)
+    return daemon is not None
+
+
+def _is_ours(pid: int, ready: Path) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)  # an ended child of this very process would otherwise look alive
+    try:
+        return str(ready).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return False
+    except OSError:
+        return False
+    try:  # no /proc (macOS): the process table by its own command
+        shown = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, check=False)
+    except OSError:
+        return False
+    return str(ready).encode() in shown.stdout
