@@ -17,8 +17,11 @@ class Frozen(BaseModel):
 
 DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 MODEL_NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
-IMAGE_BY_DIGEST = r"^[a-z0-9][\w.\-/:]*@sha256:[0-9a-f]{64}$"
-QUANTITY = r"^\d+(\.\d+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
+IMAGE_BY_DIGEST = r"^[a-z0-9][A-Za-z0-9_.\-/:]*@sha256:[0-9a-f]{64}$"
+LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$"
+MIG_PARTITION = r"^([1-7]g\.[0-9]{1,3}gb)?$"
+GOOGLE_ACCOUNT = r"^([a-z0-9-]{1,63}@[a-z0-9.:-]{1,200}\.gserviceaccount\.com)?$"
+QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
 
 DnsLabel = Annotated[str, StringConstraints(pattern=DNS_LABEL)]
 """A Kubernetes name of at most 63 characters (RFC 1123 label)."""
@@ -32,6 +35,9 @@ ImageByDigest = Annotated[str, StringConstraints(pattern=IMAGE_BY_DIGEST)]
 Quantity = Annotated[str, StringConstraints(pattern=QUANTITY)]
 """A Kubernetes quantity, such as ``500m`` (CPU) or ``2Gi`` (bytes)."""
 
+LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE)]
+"""The value of a Kubernetes label: at most 63 characters, or empty."""
+
 
 class Resources(Frozen):
     """What one container asks for; limits equal requests, so that a pod's share never depends on its neighbours."""
@@ -44,12 +50,12 @@ class Gpu(Frozen):
     """One kind of GPU node pool."""
 
     count: int = Field(1, ge=1, le=16, description="GPUs a replica, request and limit. Default 1.")
-    accelerator: str = Field(
+    accelerator: LabelValue = Field(
         "",
         description="GKE accelerator type, such as `nvidia-l4`: the node label `cloud.google.com/gke-accelerator`. "
         "Empty: any node with the resource `nvidia.com/gpu`. Default empty.",
     )
-    product: str = Field(
+    product: LabelValue = Field(
         "",
         description="Off GKE: the device plugin's node label `nvidia.com/gpu.product`, such as `NVIDIA-L4`. "
         "Default empty.",
@@ -58,10 +64,39 @@ class Gpu(Frozen):
         1,
         ge=1,
         le=48,
-        description="Pods that share one GPU by GKE time-sharing; each server is given at most 1/n of its memory. "
-        "Default 1: not shared.",
+        description="Pods that share one GPU by time-sharing, as the node pool was made; each server is given at most "
+        "1/n of its memory. Default 1: not shared.",
+    )
+    node_gpus: int | None = Field(
+        None,
+        ge=1,
+        le=16,
+        description="On GKE: GPUs that each node of the pool has, the node label "
+        "`cloud.google.com/gke-accelerator-count`; Autopilot needs it. Default none: any number.",
+    )
+    mig_partition: Annotated[str, StringConstraints(pattern=MIG_PARTITION)] = Field(
+        "",
+        description="On GKE: size of the MIG partition a GPU of this pool is, such as `1g.5gb`: the node label "
+        "`cloud.google.com/gke-gpu-partition-size`. Default empty: whole GPUs.",
     )
     spot: bool = Field(default=False, description="Whether replicas may run on spot nodes. Default false.")
+
+    @model_validator(mode="after")
+    def _a_shared_gpu_is_one(self) -> "Gpu":
+        # GKE's device plugin fails such a pod with UnexpectedAdmissionError, long after the apply said yes.
+        if self.shared_clients > 1 and self.count > 1:
+            raise ValueError(
+                f"a pod may ask for one shared GPU only: count is {self.count}, make it 1 or share nothing"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_node_holds_a_replica(self) -> "Gpu":
+        if self.node_gpus is not None and self.node_gpus < self.count:
+            raise ValueError(
+                f"a replica needs {self.count} GPUs and a node has node_gpus: {self.node_gpus}: it fits nowhere"
+            )
+        return self
 
 
 class Batching(Frozen):
@@ -71,7 +106,7 @@ class Batching(Frozen):
     batch_timeout_micros: int = Field(2000, ge=0, description="Microseconds a batch waits to be filled. Default 2000.")
     max_enqueued_batches: int = Field(64, ge=1, description="Batches that may wait before UNAVAILABLE. Default 64.")
     num_batch_threads: int = Field(2, ge=1, description="Batches that run at once. Default 2.")
-    allowed_batch_sizes: tuple[int, ...] = Field(
+    allowed_batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (),
         description="Batch sizes to pad to, ascending; the last must equal `max_batch_size`. Default: any size.",
     )
@@ -93,7 +128,9 @@ class Rollout(Frozen):
         "stable gives up its place, which is an outage. Default `surge`.",
     )
     outage_allowed_s: int = Field(
-        0, ge=0, description="Seconds without a server that the owner accepts; `drain-first` needs more than 0. Default 0."
+        0,
+        ge=0,
+        description="Seconds without a server that the owner accepts; `drain-first` needs more than 0. Default 0.",
     )
     load_deadline_s: int = Field(
         300, ge=10, description="Seconds a server may take from its start until the version answers. Default 300."
@@ -133,6 +170,19 @@ class ServingSpec(Frozen):
     )
     service_account: DnsLabel = Field(
         "model-server", description="ServiceAccount of the servers, bound to read the store. Default `model-server`."
+    )
+    google_service_account: Annotated[str, StringConstraints(pattern=GOOGLE_ACCOUNT)] = Field(
+        "",
+        description="Google service account the ServiceAccount acts as (GKE Workload Identity), such as "
+        "`reader@project.iam.gserviceaccount.com`. Default empty: the store is granted to the ServiceAccount itself.",
+    )
+    caller_namespaces: tuple[DnsLabel, ...] = Field(
+        (),
+        description="Other namespaces whose pods may call the servers: callers, gateway, Prometheus, the pipeline. "
+        "Default none: only pods of the servers' own namespace.",
+    )
+    model_volume: Quantity = Field(
+        "10Gi", description="Bytes that a pod's own copy of the version may take on its node. Default `10Gi`."
     )
     replicas: int = Field(2, ge=1, le=1000, description="Servers of the stable version. Default 2.")
     single_replica_waiver: str = Field(
