@@ -1,7 +1,7 @@
 """Which passes run: profiles by name, and the Graph Transform Tool's own way of writing passes with arguments.
 
-A pass is a module of ``components.optimize.passes`` with a function ``apply``; its name is the module's. This file knows
-only names, so that a wrong one is refused before tensorflow is imported.
+A pass is a module of ``components.optimize.passes`` with a function ``apply``; its name is the module's. This file
+knows only names, so that a wrong one is refused before tensorflow is imported.
 """
 
 import difflib
@@ -34,7 +34,7 @@ _CALL = re.compile(r"^\s*(?P<name>\w+)\s*(?:\((?P<arguments>[^()]*)\))?\s*$")
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """One pass and its arguments; an argument may be given several times, as in ``remove_nodes(op=Identity, op=Abs)``."""
+    """One pass and its arguments; one may be given several times, as in ``remove_nodes(op=Identity, op=Abs)``."""
 
     name: str
     arguments: tuple[tuple[str, str], ...] = ()
