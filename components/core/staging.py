@@ -1,7 +1,8 @@
 """A directory that is there whole or not at all.
 
 What a step writes grows under a hidden name beside its place and is renamed there at the end. The hidden name is always
-the same, so what a killed run left is removed by the next one. One writer at a time: the caller holds the release's lock.
+the same, so what a killed run left is removed by the next one. One writer at a time:
+the caller holds the lock.
 """
 
 import contextlib
