@@ -31,7 +31,7 @@ class Manifest:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     def body(self) -> dict[str, Json]:
-        """Return the whole object, with its fields in the order people write them."""
+        """Return the whole object, with its fields in the order people write them: a copy, of plain dicts and lists."""
         metadata: dict[str, Json] = {"name": self.name}
         if self.namespace:
             metadata["namespace"] = self.namespace
@@ -39,4 +39,13 @@ class Manifest:
             metadata["labels"] = self.labels
         if self.annotations:
             metadata["annotations"] = self.annotations
-        return {"apiVersion": self.api_version, "kind": self.kind, "metadata": metadata, **self.content}
+        whole = {"apiVersion": self.api_version, "kind": self.kind, "metadata": metadata, **self.content}
+        return {name: _plain(value) for name, value in whole.items()}
+
+
+def _plain(value: Json) -> Json:
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(inner) for inner in value]
+    return value
