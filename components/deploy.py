@@ -47,7 +47,9 @@ def deploy(
             progress(f"removing version {stray.version}, left by a release that did not end")
             target.remove(model, stray.version)
     progress(f"starting version {published.version}")
-    candidate = target.deploy(revision(model, published.version, published.content.digest, serving=serving, store=store))
+    candidate = target.deploy(
+        revision(model, published.version, published.content.digest, serving=serving, store=store)
+    )
     return Deployed(candidate, stable)
 
 
@@ -55,7 +57,8 @@ def reconcile(
     model: str, *, serving: ServingSpec, store: ObjectStore, target: Target, progress: Progress = silent
 ) -> Running | None:
     """Make the target serve the version that the store's ``stable`` alias names; return it, or none where none is."""
-    wanted = versions.alias(store, model, STABLE)
+    alias = versions.alias(store, model, STABLE)
+    wanted = alias.version if alias else None
     found = target.stable(model)
     if wanted is None or (found is not None and found.version == wanted):
         return found

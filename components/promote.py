@@ -28,16 +28,15 @@ def promote(
         Conflict: Another release became stable since this one was deployed.
     """
     model = rollout.stamp.model
-    if versions.alias(store, model, STABLE) != rollout.version:
-        versions.set_alias(
-            store,
-            model,
-            STABLE,
-            rollout.version,
-            expected=rollout.stable_version,
-            release=rollout.stamp.release,
-            clock=clock,
-        )
+    versions.set_alias(
+        store,
+        model,
+        STABLE,
+        rollout.version,
+        expected=rollout.stable_version,
+        release=rollout.stamp.release,
+        clock=clock,
+    )
     progress(f"sending users to version {rollout.version}")
     endpoint = target.promote(revision(model, rollout.version, rollout.content, serving=serving, store=store))
     for other in target.running(model):

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,9 @@ from components.cluster.protocol import Revision, Running
 from components.core import digest
 from components.core.clock import Clock
 from components.core.digest import Digest
-from components.core.errors import Conflict
+from components.core.errors import Conflict, Unavailable
 from components.core.records import Endpoint
-from manifests.spec import LocalPorts
+from manifests.spec import LocalPorts, ServingSpec
 
 HOST = "127.0.0.1"
 _DRAIN_S = 10
@@ -45,6 +46,14 @@ class LocalTarget:
     clock: Clock
     environment: Mapping[str, str]
     name: str = "local"
+
+    def preflight(self, model: str, serving: ServingSpec) -> None:
+        """Check that the endpoint's ports are free, or held by the model's own relay."""
+        relay = daemon.find(self._home(model) / "relay.json")
+        held = {relay.grpc_port, relay.rest_port} if relay else set()
+        for field, port in (("grpc_port", serving.local.grpc_port), ("rest_port", serving.local.rest_port)):
+            if port and port not in held:
+                _require_free(port, field)
 
     def deploy(self, revision: Revision) -> Running:
         """Start a server of its own for the version, or find it running already."""
@@ -217,6 +226,20 @@ class LocalTarget:
                     reason="LOCKED",
                 ) from error
             yield
+
+
+def _require_free(port: int, field: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise Unavailable(
+                f"serving.local.{field}: port {port} on {HOST} is taken",
+                got=error.strerror or str(error),
+                fix=f"free the port, or set serving.local.{field} to another one (0: any free port)",
+                reason="PORT_BUSY",
+            ) from error
 
 
 def _model_config(model: str, base: Path, version: int) -> str:

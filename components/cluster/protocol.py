@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from components.core.digest import Digest
-from components.core.records import Endpoint
+from components.core.records import Endpoint, Rollout
 from manifests.spec import ServingSpec
 
 
@@ -37,6 +37,14 @@ class Target(Protocol):
 
     name: str
 
+    def preflight(self, model: str, serving: ServingSpec) -> None:
+        """Check, before anything is done, that the place could serve the model.
+
+        Raises:
+            Unavailable: It could not now, and why.
+        """
+        ...
+
     def deploy(self, revision: Revision) -> Running:
         """Bring a version up beside stable, without any traffic of users, and wait until it answers.
 
@@ -65,3 +73,11 @@ class Target(Protocol):
             Conflict: It is the one that serves users.
         """
         ...
+
+
+def is_running(target: Target, rollout: Rollout) -> bool:
+    """Return whether the candidate and the stable of a rollout still answer where the record says."""
+    found = {running.version: running.endpoint for running in target.running(rollout.stamp.model)}
+    if found.get(rollout.version) != rollout.candidate:
+        return False
+    return rollout.stable_version is None or found.get(rollout.stable_version) == rollout.stable

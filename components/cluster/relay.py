@@ -52,9 +52,7 @@ async def _listen(route: Path, ready: Path, host: str, ports: dict[str, int]) ->
     servers: dict[str, asyncio.Server] = {}
     for protocol, port in ports.items():
 
-        async def accept(
-            reader: asyncio.StreamReader, writer: asyncio.StreamWriter, protocol: str = protocol
-        ) -> None:
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, protocol: str = protocol) -> None:
             await _forward(route, protocol, reader, writer)
 
         try:

@@ -1,0 +1,1 @@
+"""The commands of ``slipway``, one file a subject; each is imported only when it is used."""
