@@ -119,7 +119,8 @@ bench: env ## Run the benchmarks: one table a claim
 .PHONY: generate
 generate: env ## Remake the committed files that are generated
 	@$(PY) slipway.py --module components.savedmodel.generate_descriptors
-	@$(BIN)/slipway spec reference > docs/spec.md
+	@mkdir -p build
+	@$(BIN)/slipway spec reference > build/spec.md && mv build/spec.md docs/spec.md
 
 FINGERPRINT = find $(GENERATED) -type f 2>/dev/null | sort | xargs cksum
 
