@@ -27,7 +27,9 @@ _SECRET_NAME = re.compile(r"(?i)(secret|token|passw|credential|api_?key|private_
 class SecretRef(Frozen):
     """A reference to a secret; the value never stands in a spec, a record or a log."""
 
-    secret: str = Field(description="Name of the Kubernetes Secret. Locally the environment variable of the same name as the entry is handed on.")
+    secret: str = Field(
+        description="Name of the Kubernetes Secret. Locally the environment variable of the same name as the entry is handed on."
+    )
     key: str = Field(description="Key within the Secret.")
 
 
@@ -40,7 +42,8 @@ class Train(Frozen):
         "folder the inputs are relative to; `python` is this interpreter where Slipway runs it itself.",
     )
     args: dict[str, str | int | float | bool] = Field(
-        {}, description="Further arguments, appended as `--name=value`; one entry is easily overridden by `--set`. Default none."
+        {},
+        description="Further arguments, appended as `--name=value`; one entry is easily overridden by `--set`. Default none.",
     )
     inputs: tuple[str, ...] = Field(
         (),
@@ -51,9 +54,12 @@ class Train(Frozen):
         {}, description="Environment variables: plain values, or references to secrets. Default none."
     )
     image: str = Field(
-        "", description="On an engine: the user's image, in which Slipway need not be installed. Default: Slipway's `model` image."
+        "",
+        description="On an engine: the user's image, in which Slipway need not be installed. Default: Slipway's `model` image.",
     )
-    resources: Resources = Field(Resources(cpu="2", memory="4Gi"), description="On an engine: what the training pod asks for.")
+    resources: Resources = Field(
+        Resources(cpu="2", memory="4Gi"), description="On an engine: what the training pod asks for."
+    )
     timeout_s: int = Field(3600, ge=1, description="Seconds the command may take. Default 3600.")
 
     @field_validator("env")
@@ -61,7 +67,9 @@ class Train(Frozen):
     def _secrets_are_references(cls, env: dict[str, str | SecretRef]) -> dict[str, str | SecretRef]:
         for name, value in env.items():
             if isinstance(value, str) and value and _SECRET_NAME.search(name):
-                raise ValueError(f"{name} looks like a secret: give a reference ({{secret: NAME, key: KEY}}), not its value")
+                raise ValueError(
+                    f"{name} looks like a secret: give a reference ({{secret: NAME, key: KEY}}), not its value"
+                )
         return env
 
 
@@ -73,7 +81,8 @@ class Fetch(Frozen):
         description="A path, `file://`, `https://` or `gs://` URI of a model directory, model file or archive (.tar, .tar.gz, .tgz, .zip).",
     )
     sha256: Sha256 | None = Field(
-        None, description="Digest the fetched file must have (of a directory: its manifest's digest). Default none: recorded, not required."
+        None,
+        description="Digest the fetched file must have (of a directory: its manifest's digest). Default none: recorded, not required.",
     )
     timeout_s: int = Field(1800, ge=1, description="Seconds the fetch may take. Default 1800.")
     max_bytes: int = Field(20 * 2**30, ge=1, description="Bytes the model may have, unpacked. Default 20 GiB.")
@@ -106,7 +115,8 @@ class Port(Frozen):
     """One input or output of an exported signature."""
 
     source: str = Field(
-        "", description="What it is in the model: an argument, output or tensor name. Default: the alias itself, or the only one there is."
+        "",
+        description="What it is in the model: an argument, output or tensor name. Default: the alias itself, or the only one there is.",
     )
     dtype: str = Field("", description="Expected TensorFlow dtype, such as `float32`. Default: the model's own.")
     shape: tuple[int | None, ...] | None = Field(
@@ -124,7 +134,9 @@ class SignatureSpec(Frozen):
 class Warmup(Frozen):
     """Requests a server replays before it says it is ready (`assets.extra/tf_serving_warmup_requests`)."""
 
-    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), description="Rows of each generated request. Default [1].")
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1,), description="Rows of each generated request. Default [1]."
+    )
     seed: int = Field(0, ge=0, description="Seed of the generated values. Default 0.")
 
 
@@ -135,7 +147,9 @@ class Export(Frozen):
         {}, description="Signatures by key, such as `serving_default`. Default: the model's own."
     )
     tags: tuple[str, ...] = Field(("serve",), min_length=1, description="The meta graph's tags. Default [serve].")
-    warmup: Warmup | None = Field(Warmup(), description="Warm-up requests; `null` for none. Default: one of batch size 1 a signature.")
+    warmup: Warmup | None = Field(
+        Warmup(), description="Warm-up requests; `null` for none. Default: one of batch size 1 a signature."
+    )
 
 
 class Tolerance(Frozen):
@@ -152,7 +166,9 @@ EXACT_TOLERANCE = Tolerance(absolute=1e-6, relative=2e-4, why="reordered float32
 class Measure(Frozen):
     """How original and optimized model are timed against each other."""
 
-    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 32), min_length=1, description="Rows a request. Default [1, 32].")
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 32), min_length=1, description="Rows a request. Default [1, 32]."
+    )
     pairs: int = Field(60, ge=10, le=10_000, description="Interleaved pairs a batch size. Default 60.")
 
 
@@ -165,7 +181,8 @@ class Optimize(Frozen):
     passes: tuple[str, ...] = Field((), description="Passes by name, instead of the profile's. Default: the profile's.")
     tolerance: Tolerance = Field(EXACT_TOLERANCE, description="Largest difference from the original's answers.")
     required: bool = Field(
-        default=False, description="Whether a release without any pass that fired is rejected. Default false: the original goes on."
+        default=False,
+        description="Whether a release without any pass that fired is rejected. Default false: the original goes on.",
     )
     measure: Measure = Field(Measure(), description="How the gain is measured.")
     timeout_s: int = Field(900, ge=1, description="Seconds the step may take. Default 900.")
@@ -202,9 +219,12 @@ class Limits(Frozen):
 class ContractSpec(Frozen):
     """What clients rely on, beside what is being served now."""
 
-    signatures: dict[str, SignatureSpec] = Field({}, description="Signatures that must be there with these aliases. Default: those of `export`.")
+    signatures: dict[str, SignatureSpec] = Field(
+        {}, description="Signatures that must be there with these aliases. Default: those of `export`."
+    )
     breaking_change_waiver: Reason | None = Field(
-        None, description="Why a change that breaks today's clients goes on all the same; written into the record. Default none."
+        None,
+        description="Why a change that breaks today's clients goes on all the same; written into the record. Default none.",
     )
 
 
@@ -212,7 +232,9 @@ class Validate(Frozen):
     """The gates before publishing."""
 
     contract: ContractSpec = Field(ContractSpec(), description="Signature contract.")
-    tolerance: Tolerance = Field(EXACT_TOLERANCE, description="Largest difference between the version's answers and its source's.")
+    tolerance: Tolerance = Field(
+        EXACT_TOLERANCE, description="Largest difference between the version's answers and its source's."
+    )
     evaluate: Evaluate | None = Field(None, description="Labelled evaluation; none: not evaluated. Default none.")
     limits: Limits = Field(Limits(), description="Size, load time and memory.")
     timeout_s: int = Field(900, ge=1, description="Seconds the step may take. Default 900.")
@@ -230,46 +252,103 @@ class Traffic(Frozen):
     protocol: Literal["grpc", "rest"] = Field("grpc", description="Protocol of the replay. Default `grpc`.")
     signature: str = Field("serving_default", description="Signature that is asked. Default `serving_default`.")
     requests: str = Field(
-        "", description="`.npz` file with one array an input alias; a request is `batch_size` rows. Default: the warm-up file's requests."
+        "",
+        description="`.npz` file with one array an input alias; a request is `batch_size` rows. Default: the warm-up file's requests.",
     )
     batch_size: int = Field(1, ge=1, description="Rows a request. Default 1.")
-    rate_per_s: float = Field(100.0, gt=0, le=100_000, description="Requests a second to each server, open loop. Default 100.")
+    rate_per_s: float = Field(
+        100.0, gt=0, le=100_000, description="Requests a second to each server, open loop. Default 100."
+    )
     max_in_flight: int = Field(32, ge=1, le=10_000, description="Requests that may be unanswered at once. Default 32.")
-    request_timeout_s: float = Field(5.0, gt=0, description="Seconds after which a request counts as an error. Default 5.")
+    request_timeout_s: float = Field(
+        5.0, gt=0, description="Seconds after which a request counts as an error. Default 5."
+    )
     seed: int = Field(0, ge=0, description="Seed of the order in which requests are drawn. Default 0.")
 
 
 class Budgets(Frozen):
     """How much harm is too much. Each one is a guardrail; one that is null is not applied, and the record says so."""
 
-    error_rate: float = Field(0.01, gt=0, lt=1, description="Absolute: share of candidate requests that may fail. Default 0.01.")
-    error_ratio: float = Field(
+    error_rate: float = Field(
+        0.01, gt=0, lt=1, description="Absolute: share of candidate requests that may fail. Default 0.01."
+    )
+    error_ratio: float | None = Field(
         1.5, ge=1, description="Against stable: candidate errors a request, as a multiple of stable's. Default 1.5."
     )
-    churn: float = Field(
-        0.05, gt=0, lt=1, description="Against stable: mean disagreement between both answers to one request, in [0, 1]. Default 0.05."
+    error_margin: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="Share of requests: a promotion proves that candidate errors stay below `error_ratio` times "
+        "stable's plus this, since no number of requests without an error proves a ratio. Default 0.01.",
+    )
+    churn: float | None = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Against stable: mean disagreement between both answers to one request, in [0, 1]. Default 0.05.",
     )
     compare: Literal["top1", "relative-error"] = Field(
-        "top1", description="How two answers are compared: another largest score, or clipped relative error. Default `top1`."
+        "top1",
+        description="How two answers are compared. `top1`: another largest score; whole numbers and strings: another "
+        "value; one float score a row has no largest one and is compared as `relative-error`: largest difference of a "
+        "row over stable's largest magnitude, at most 1. Default `top1`.",
     )
     output: str = Field("", description="Output alias that is compared. Default: the first in alphabetical order.")
-    latency_ratio: float = Field(
-        1.25, gt=1, description="Against stable: how much slower the candidate may be at any quantile that matters. Default 1.25."
+    latency_ratio: float | None = Field(
+        1.25,
+        gt=1,
+        description="Against stable: how much slower the candidate may be at any quantile that matters. Default 1.25.",
+    )
+    latency_slack_ms: float = Field(
+        1.0, ge=0, description="Against stable: milliseconds that are no harm on top of `latency_ratio`. Default 1."
+    )
+    latency_margin: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="Share of requests whose latency may exceed `latency_ratio` or `latency_ms` in a promoted "
+        "candidate. Default 0.01.",
     )
     latency_ms: float | None = Field(
-        None, gt=0, description="Absolute: milliseconds that 99 % of candidate requests must stay below. Default none."
+        None,
+        gt=0,
+        description="Absolute: milliseconds that all but `latency_margin` of candidate requests must stay below. "
+        "Default none.",
     )
 
 
 class CanaryLimits(Frozen):
     """When the canary has seen enough."""
 
-    min_requests: int = Field(100, ge=1, description="Requests to the candidate before it may be promoted. Default 100.")
-    max_requests: int = Field(5000, ge=1, description="Requests to the candidate after which no verdict means rollback. Default 5000.")
-    max_duration_s: float = Field(900.0, gt=0, description="Seconds after which no verdict means rollback. Default 900.")
-    alpha: float = Field(0.01, gt=0, lt=0.5, description="Chance, over the whole canary, to roll back a candidate within all budgets. Default 0.01.")
-    beta: float = Field(0.05, gt=0, lt=0.5, description="Chance to promote a candidate at the edge of a budget. Default 0.05.")
-    warm_up_requests: int = Field(20, ge=0, description="First requests to each server that are sent and not judged. Default 20.")
+    min_requests: int = Field(
+        100, ge=1, description="Requests to the candidate before it may be promoted. Default 100."
+    )
+    max_requests: int = Field(
+        5000, ge=1, description="Requests to the candidate after which no verdict means rollback. Default 5000."
+    )
+    max_duration_s: float = Field(
+        900.0, gt=0, description="Seconds after which no verdict means rollback. Default 900."
+    )
+    alpha: float = Field(
+        0.01,
+        gt=0,
+        lt=0.5,
+        description="Chance, over the whole canary, to roll back a candidate within all budgets. Default 0.01.",
+    )
+    beta: float = Field(
+        0.05, gt=0, lt=0.5, description="Chance to promote a candidate at the edge of a budget. Default 0.05."
+    )
+    warm_up_requests: int = Field(
+        20, ge=0, description="First requests to each server that are sent and not judged. Default 20."
+    )
+    event_window_s: float = Field(
+        0.005,
+        ge=0,
+        le=60,
+        description="Requests to one server due within this many seconds count as one observation, because what a "
+        "server batches fails or lags together; 0: each request is one. Default 0.005.",
+    )
 
 
 class Canary(Frozen):
@@ -292,14 +371,18 @@ class Engine(Frozen):
     """How the release runs as a pipeline on Kubeflow or Argo."""
 
     model_image: ImageByDigest | None = Field(
-        None, description="Slipway's `model` image by digest, for the steps that need TensorFlow. Required by `compile`. Default none."
+        None,
+        description="Slipway's `model` image by digest, for the steps that need TensorFlow. Required by `compile`. Default none.",
     )
-    namespace: DnsLabel = Field("pipelines", description="Namespace of the pipeline's own pods (Argo). Default `pipelines`.")
+    namespace: DnsLabel = Field(
+        "pipelines", description="Namespace of the pipeline's own pods (Argo). Default `pipelines`."
+    )
     service_account: DnsLabel = Field(
         "slipway", description="ServiceAccount of the pipeline's own pods (Argo). Default `slipway`."
     )
     base_dir: str = Field(
-        "/workspace", description="Folder in the images that relative paths of this spec start from. Default `/workspace`."
+        "/workspace",
+        description="Folder in the images that relative paths of this spec start from. Default `/workspace`.",
     )
 
 

@@ -51,8 +51,8 @@ class Point(Frozen):
     estimate: float | None = Field(description="In the guardrail's unit; none while there is nothing to divide by.")
     low: float | None = Field(description="Lower end of the confidence sequence, in the guardrail's unit.")
     high: float | None = Field(description="Upper end; none where nothing bounds it yet.")
-    log10_harm: float = Field(description="log10 of the largest e-value for harm so far.")
-    log10_safety: float = Field(description="log10 of the largest e-value for safety so far.")
+    log10_harm: float = Field(description="log10 of the e-value against `within budget` then.")
+    log10_safety: float = Field(description="log10 of the e-value against `at or beyond budget` then.")
 
 
 class GuardrailResult(Frozen):
