@@ -49,10 +49,10 @@ class Session:
 
 
 class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"pipelines.commands.{COMMANDS[cmd_name][0]}")
@@ -88,8 +88,8 @@ def cli(ctx: click.Context, state: Path | None, *, debug: bool) -> None:
 
     One YAML file says what is wanted; `slipway run` does it on this machine, `slipway compile` on Kubeflow or Argo.
 
-    Exit codes: 0 done, 2 bad arguments, 10 rejected, 20 unavailable (try again), 30 conflict (try again), 40 rolled back,
-    70 a bug of ours, 130 interrupted, 143 terminated.
+    Exit codes: 0 done, 2 bad arguments, 10 rejected, 20 unavailable (try again), 30 conflict (try again), 40 rolled
+    back, 70 a bug of ours, 130 interrupted, 143 terminated.
     """
     environment = dict(os.environ)
     folder = state or Path(environment.get("SLIPWAY_STATE") or DEFAULT_STATE)
@@ -104,7 +104,7 @@ def _on_term(_number: int, _frame: FrameType | None) -> NoReturn:
     raise _Terminated
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one return a way to end
     """Run the command and return its exit code; nothing but messages meant for people leaves this function."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo("terminated; run the same command again to go on where it stopped", err=True)
         return EXIT_TERMINATED
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # whoever read us has gone; nothing can be flushed any more
+        sys.stdout = None  # whoever read us has gone; nothing can be flushed any more
         return 0
     except OSError as error:
         from components.core.process import from_os_error  # noqa: PLC0415 - only where the disk refused

@@ -1,9 +1,10 @@
-"""The exit step: whatever happened, a release ends. A candidate without a verdict is taken down, never left or promoted."""
+"""The exit step: whatever happened, a release ends. A candidate without a verdict is taken down, never promoted."""
 
 from collections.abc import Sequence
 from typing import TypeVar
 
 from components.core import records
+from components.core.digest import Digest
 from components.core.errors import EXIT_OK, EXIT_ROLLED_BACK, Rejected, Unavailable
 from components.core.records import AnyRecord, Outcome, Rejection, Release
 from components.promote import roll_back
@@ -21,7 +22,7 @@ EXIT_CODES = {
 K = TypeVar("K", bound=records.Record)
 
 
-def finish(work: Work, *, spec_digest: records.Digest, because: str = "") -> Release:
+def finish(work: Work, *, spec_digest: Digest, because: str = "") -> Release:
     """Bring a release to its end and write ``release.json``.
 
     Args:

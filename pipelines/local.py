@@ -1,7 +1,7 @@
 """Run a release on this machine: the steps in order, each once, and from where it stopped if it was stopped.
 
-A step is finished exactly if its record lies in the workspace; the record is written last, so a kill at any moment leaves
-either a finished step or one to do again. The workspace is a cache: what has happened is in the store.
+A step is finished exactly if its record lies in the workspace; the record is written last, so a kill at any moment
+leaves either a finished step or one to do again. The workspace is a cache: what has happened is in the store.
 
 Layout of the state directory::
 
@@ -27,8 +27,8 @@ from components.core.clock import Clock
 from components.core.errors import Conflict, Rejected, SlipwayError
 from components.core.process import Progress
 from components.core.records import AnyRecord, Outcome, Release, Step
-from components.core.release import Identity, identify
-from components.core.specfile import LoadedSpec, to_json
+from components.core.release import Identity, canonical, identify
+from components.core.specfile import LoadedSpec
 from components.store import evidence
 from components.store.protocol import ObjectStore
 from pipelines.finish import finish
@@ -105,7 +105,7 @@ class LocalRunner:
                 self._forget(identity)
                 return Ended(ended, noop=True)
             self.target.preflight(loaded.spec.model, loaded.spec.serving)
-            evidence.put_spec(self.store, loaded.spec.model, release, to_json(loaded.spec))
+            evidence.put_spec(self.store, loaded.spec.model, release, canonical(loaded.spec))
             made = self._steps(loaded, identity, release)
             if made.outcome is not Outcome.RUNNING:
                 self._forget(identity)

@@ -5,11 +5,11 @@ from components.core.digest import short
 from components.core.records import AnyRecord, Rejection
 
 
-def in_a_line(record: AnyRecord | Rejection) -> str:
+def in_a_line(record: AnyRecord | Rejection) -> str:  # noqa: PLR0911 - one return a kind
     """Return what a person wants to know first about a record."""
     match record:
         case records.SourceModel():
-            return f"{_size(record.content.size)} by {record.how}, {short(record.content.digest)}"
+            return f"{as_size(record.content.size)} by {record.how}, {short(record.content.digest)}"
         case records.ExportedModel():
             keys = ", ".join(sorted(record.contract.signatures))
             return f"{record.source_format} to SavedModel: {keys}; {record.warmup_records} warm-up request(s)"
@@ -19,7 +19,7 @@ def in_a_line(record: AnyRecord | Rejection) -> str:
             return _validated(record)
         case records.PublishedVersion():
             again = " (the same bytes as before)" if record.reused else ""
-            return f"version {record.version}, {_size(record.content.size)}, {short(record.content.digest)}{again}"
+            return f"version {record.version}, {as_size(record.content.size)}, {short(record.content.digest)}{again}"
         case records.Rollout():
             beside = f"beside stable version {record.stable_version}" if record.stable else "no stable version yet"
             return f"version {record.version} answers after {record.ready_s:.1f} s, {beside}"
@@ -56,9 +56,13 @@ def _validated(record: records.ValidatedModel) -> str:
     return f"{contract}; {len(report.parity.rows)} output(s) agree{'; ' + metrics if metrics else ''}"
 
 
-def _size(size: int) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024  # type: ignore[assignment]
-    return f"{size:.1f} GiB"
+def as_size(size: int) -> str:
+    """Return bytes as people read them: ``1.4 MiB``."""
+    if size < 1024:
+        return f"{size} B"
+    value = float(size)
+    for unit in ("KiB", "MiB"):
+        value /= 1024
+        if value < 1024:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1024:.1f} GiB"

@@ -1,9 +1,9 @@
 """What each step does: take the predecessor's record and bytes, do the work, return the record that says so.
 
-The same functions run under ``slipway run``, ``slipway step`` and both engines. Around each of them stands one frame
-(:func:`perform`): an outcome that is recorded already is returned, not repeated; Unavailable and Conflict are tried again
-here, inside the step, because an engine may hide exit codes; a rejection is written down, so that whoever starts the step
-again stops at once.
+The same functions run under ``slipway run``, ``slipway step`` and both engines. Around each of them stands one
+frame (:func:`perform`): an outcome that is recorded already is returned, not repeated; Unavailable and Conflict are
+tried again here, inside the step, because an engine may hide exit codes; a rejection is written down, so that whoever
+starts the step again stops at once.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,9 +17,10 @@ from components.cluster.protocol import Target, is_running
 from components.core import digest, records
 from components.core.clock import Clock
 from components.core.errors import Bug, Conflict, Rejected, Unavailable
-from components.core.process import Progress, from_os_error
+from components.core.process import Limits, Progress, from_os_error
 from components.core.records import AnyRecord, ModelBytes, Record, Rejection, Stamp, Step
 from components.core.release import Identity
+from components.core.signature import Contract
 from components.core.spec import ReleaseSpec
 from components.core.verdict import Decision
 from components.deploy import STABLE
@@ -168,10 +169,11 @@ def _try(step: Step, work: Work) -> AnyRecord:
         except Rejected as error:
             evidence.record(work.store, Rejection.of(error, step=step, stamp=work.stamp(started)))
             raise
-        except (Unavailable, Conflict, OSError) as raised:
-            error = from_os_error(raised) if isinstance(raised, OSError) else raised
-            if tries == 0 or isinstance(raised, OSError):
-                raise error from raised
+        except OSError as error:
+            raise from_os_error(error) from error
+        except (Unavailable, Conflict) as error:
+            if tries == 0:
+                raise
             work.progress(f"{error.what}; trying again in {pause_s:g} s ({tries} left)")
         work.clock.sleep(pause_s)
         pause_s, tries = pause_s * 2, tries - 1
@@ -243,7 +245,7 @@ def _export(work: Work, started: datetime) -> records.ExportedModel:
         work.model(SOURCE_MODEL, source.content),
         out,
         work.spec.export,
-        timeout_s=BY_NAME[Step.EXPORT].timeout_s(work.spec),
+        limits=Limits(deadline_s=BY_NAME[Step.EXPORT].timeout_s(work.spec)),
         progress=work.progress,
     )
     return records.ExportedModel(
@@ -297,7 +299,7 @@ def _validate(work: Work, started: datetime) -> records.ValidatedModel:
     )
 
 
-def _served_contract(work: Work, version: int | None) -> records.Contract | None:
+def _served_contract(work: Work, version: int | None) -> Contract | None:
     if version is None:
         return None
     release = versions.manifest(work.store, work.spec.model, version).release

@@ -35,7 +35,10 @@ class Running:
 class Target(Protocol):
     """A place where servers run. Every call may be repeated: it brings about a state, it does not count."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """``local`` or ``kubernetes``."""
+        ...
 
     def preflight(self, model: str, serving: ServingSpec) -> None:
         """Check, before anything is done, that the place could serve the model.

@@ -136,7 +136,13 @@ def run_command(
     with log.open("ab") as errors:
         try:
             child = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, env=env, cwd=cwd, start_new_session=True
+                command,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                stdin=subprocess.DEVNULL,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
             )
         except OSError as error:
             raise Rejected(
@@ -222,7 +228,11 @@ def answer(handler: Callable[[dict[str, object], Progress], object]) -> None:
     except SlipwayError as error:
         reply = {"error": _error_data(error)}
     except MemoryError:
-        reply = {"error": _error_data(Rejected("out of memory", got=f"limit {limits['memory_bytes']} bytes", reason="OUT_OF_MEMORY"))}
+        reply = {
+            "error": _error_data(
+                Rejected("out of memory", got=f"limit {limits['memory_bytes']} bytes", reason="OUT_OF_MEMORY")
+            )
+        }
     except OSError as error:
         reply = {"error": _error_data(from_os_error(error))}
     except Exception as error:  # noqa: BLE001 - the boundary: what is not ours is told to the parent as a bug

@@ -106,7 +106,9 @@ class SourceModel(Record):
     kind: Literal["SourceModel"] = "SourceModel"
     how: Literal["train", "fetch", "version"]
     origin: str = Field(description="The command, URI or version it came from, without secrets.")
-    inputs: Mapping[str, Digest] = Field({}, description="Digests of the declared inputs, by path as the spec writes it.")
+    inputs: Mapping[str, Digest] = Field(
+        {}, description="Digests of the declared inputs, by path as the spec writes it."
+    )
     content: ModelBytes
 
 

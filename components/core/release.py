@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components.core.digest import Digest, of_directory, of_file, of_json
+from components.core.digest import Digest, canonical_json, of_bytes, of_directory, of_file, of_json
 from components.core.errors import Rejected
 from components.core.spec import ReleaseSpec
 
@@ -45,8 +45,16 @@ def identify(spec: ReleaseSpec, base_dir: Path) -> Identity:
     """
     wanted, repeatable = _declared(spec)
     inputs = {name: _digest(base_dir / name, name) for name in wanted}
-    resolved = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return Identity(of_json(resolved), inputs, repeatable)
+    return Identity(of_bytes(canonical(spec)), inputs, repeatable)
+
+
+def canonical(spec: ReleaseSpec) -> bytes:
+    """Return the resolved spec as canonical JSON without fields at their defaults.
+
+    This is what the spec's digest is computed from. A later Slipway that knows more fields leaves it unchanged, so an
+    upgrade alone releases nothing anew.
+    """
+    return canonical_json(spec.model_dump(mode="json", by_alias=True, exclude_defaults=True))
 
 
 def _declared(spec: ReleaseSpec) -> tuple[list[str], bool]:

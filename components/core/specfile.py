@@ -106,7 +106,9 @@ def _read(path: Path, *, why: str = "a release spec") -> _Document:
         document.data = _plain(loader, node, (), str(path), document.places) if node is not None else None
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise Rejected(f"{path}{line}: this is not YAML", got=error.problem or str(error), reason="SPEC_SYNTAX") from error
+        raise Rejected(
+            f"{path}{line}: this is not YAML", got=error.problem or str(error), reason="SPEC_SYNTAX"
+        ) from error
     except (yaml.YAMLError, ValueError) as error:
         raise Rejected(f"{path}: this is not YAML", got=str(error).splitlines()[0], reason="SPEC_SYNTAX") from error
     finally:

@@ -48,8 +48,8 @@ def step_command(
 ) -> int:
     """Do step NAME of a release, as an engine does.
 
-    A verdict to roll back is a result, not a failure: exit 0. `finish`, the exit step, exits 40 then, so that the run is
-    red. A step whose outcome is recorded already returns it.
+    A verdict to roll back is a result, not a failure: exit 0. `finish`, the exit step, exits 40 then, so that the run
+    is red. A step whose outcome is recorded already returns it.
     """
     outputs = BY_NAME[name].outputs if name in BY_NAME else ()
     if executor_input:
