@@ -1,0 +1,216 @@
+"""The server's configuration files: text protos, read into values.
+
+Sources: tensorflow/serving, config/*.proto and servables/tensorflow/session_bundle_config.proto. The stubs on PyPI have
+no MonitoringConfig, BatchingParameters or health messages, so their few fields are declared here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from components.core.errors import Rejected
+from components.savedmodel.messages import message, pool
+from components.serving.status import invalid
+
+_PLATFORM = "tensorflow"
+_FIELD = descriptor_pb2.FieldDescriptorProto
+_INT64, _BOOL, _STRING = "google.protobuf.Int64Value", "google.protobuf.BoolValue", "google.protobuf.StringValue"
+
+_DECLARED: Mapping[str, tuple[tuple[str, int, str | int, bool], ...]] = {
+    # message -> (field, number, message type or scalar kind, repeated)
+    "tensorflow.serving.PrometheusConfig": (
+        ("enable", 1, _FIELD.TYPE_BOOL, False),
+        ("path", 2, _FIELD.TYPE_STRING, False),
+    ),
+    "tensorflow.serving.MonitoringConfig": (("prometheus_config", 1, "tensorflow.serving.PrometheusConfig", False),),
+    "tensorflow.serving.BatchingParameters": (
+        ("max_batch_size", 1, _INT64, False),
+        ("batch_timeout_micros", 2, _INT64, False),
+        ("max_enqueued_batches", 3, _INT64, False),
+        ("num_batch_threads", 4, _INT64, False),
+        ("thread_pool_name", 5, _STRING, False),
+        ("allowed_batch_sizes", 6, _FIELD.TYPE_INT64, True),
+        ("pad_variable_length_inputs", 7, _FIELD.TYPE_BOOL, False),
+        ("enable_large_batch_splitting", 8, _BOOL, False),
+        ("max_execution_batch_size", 9, _INT64, False),
+    ),
+    "grpc.health.v1.HealthCheckRequest": (("service", 1, _FIELD.TYPE_STRING, False),),
+    "grpc.health.v1.HealthCheckResponse": (("status", 1, _FIELD.TYPE_INT32, False),),  # an enum, the same on the wire
+}
+
+
+@cache
+def _declared() -> descriptor_pool.DescriptorPool:
+    made = descriptor_pool.DescriptorPool()
+    wrappers = descriptor_pb2.FileDescriptorProto()
+    pool().FindFileByName("google/protobuf/wrappers.proto").CopyToProto(wrappers)
+    made.Add(wrappers)
+    for name, entries in _DECLARED.items():
+        package, _, short = name.rpartition(".")
+        file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package=package, syntax="proto3")
+        file.dependency.append("google/protobuf/wrappers.proto")
+        kind = file.message_type.add(name=short)
+        for entry, number, of, repeated in entries:
+            label = _FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL
+            if isinstance(of, str):
+                kind.field.add(name=entry, number=number, type=_FIELD.TYPE_MESSAGE, type_name=f".{of}", label=label)
+                if of in _DECLARED:
+                    file.dependency.append(f"{of}.proto")
+            else:
+                kind.field.add(name=entry, number=number, type=of, label=label)
+        made.Add(file)
+    return made
+
+
+@cache
+def declared_message(name: str) -> Any:  # noqa: ANN401 - a class made at run time
+    """Return the class of one of the messages declared here."""
+    return message_factory.GetMessageClass(_declared().FindMessageTypeByName(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which versions of a model are served.
+
+    Args:
+        kind: ``latest``, ``all`` or ``specific``.
+        count: For ``latest``: how many.
+        versions: For ``specific``: which.
+    """
+
+    kind: str = "latest"
+    count: int = 1
+    versions: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One model to serve.
+
+    Args:
+        name: What clients call it.
+        base_path: Folder whose numeric children are its versions.
+        policy: Which of them are served.
+        labels: Version by label.
+        platform: Always ``tensorflow``.
+    """
+
+    name: str
+    base_path: Path
+    policy: Policy = Policy()
+    labels: Mapping[str, int] = field(default_factory=dict)
+    platform: str = _PLATFORM
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """Batching parameters, checked as the real server checks them. Sizes are rows, times microseconds."""
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = 0
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+
+
+def model_configs(proto: Any) -> tuple[ModelConfig, ...]:  # noqa: ANN401 - a ModelServerConfig
+    """Return a ``ModelServerConfig`` as values, checked as ``ServerCore::ReloadConfig`` does (server_core.cc).
+
+    Raises:
+        ServingError: It lists a model twice, by a relative path, or of another platform than tensorflow.
+    """
+    if proto.WhichOneof("config") == "custom_model_config":
+        raise invalid("Missing custom_model_config_loader in ServerCore Options")
+    seen: set[str] = set()
+    for config in proto.model_config_list.config:
+        if config.name in seen:
+            raise invalid(f"Illegal to list model {config.name} multiple times in config list")
+        seen.add(config.name)
+    return tuple(_model_config(config) for config in proto.model_config_list.config)
+
+
+def _model_config(config: Any) -> ModelConfig:  # noqa: ANN401
+    if not Path(config.base_path).is_absolute():
+        raise invalid(
+            f"Expected model {config.name} to have an absolute path or URI; got base_path()={config.base_path}"
+        )
+    platform = config.model_platform or (_PLATFORM if config.model_type == 1 else "")
+    if not platform:
+        raise invalid(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
+            f"model name is {config.name}"
+        )
+    if platform != _PLATFORM:
+        raise invalid(f"Model {config.name} requests unsupported platform {platform}")
+    chosen = config.model_version_policy
+    kind = chosen.WhichOneof("policy_choice") or "latest"
+    policy = Policy(kind, max(1, chosen.latest.num_versions), tuple(chosen.specific.versions))
+    return ModelConfig(config.name, Path(config.base_path), policy, dict(config.version_labels), platform)
+
+
+def read_model_configs(path: Path) -> tuple[ModelConfig, ...]:
+    """Return the models of a ``--model_config_file``.
+
+    Raises:
+        Rejected: The file cannot be read, or is no ``ModelServerConfig``.
+        ServingError: Its content is refused.
+    """
+    return model_configs(_read(path, message("tensorflow.serving.ModelServerConfig")(), pool(), "--model_config_file"))
+
+
+def read_metrics_path(path: Path) -> str | None:
+    """Return the URL path of metrics that a ``--monitoring_config_file`` asks for, or None."""
+    found = _read(
+        path, declared_message("tensorflow.serving.MonitoringConfig")(), _declared(), "--monitoring_config_file"
+    ).prometheus_config
+    return (found.path or "/monitoring/prometheus/metrics") if found.enable else None
+
+
+def read_batching(path: Path) -> Batching:
+    """Return the parameters of a ``--batching_parameters_file`` (bundle_factory_util.cc, batching_session.cc).
+
+    Raises:
+        Rejected: The file cannot be read or is no ``BatchingParameters``.
+        ServingError: Its numbers do not fit together.
+    """
+    name = "tensorflow.serving.BatchingParameters"
+    found = _read(path, declared_message(name)(), _declared(), "--batching_parameters_file")
+    plain = Batching()
+    made = Batching(
+        max_batch_size=_value(found, "max_batch_size", plain.max_batch_size),
+        batch_timeout_micros=_value(found, "batch_timeout_micros", plain.batch_timeout_micros),
+        max_enqueued_batches=_value(found, "max_enqueued_batches", plain.max_enqueued_batches),
+        num_batch_threads=_value(found, "num_batch_threads", plain.num_batch_threads),
+        allowed_batch_sizes=tuple(found.allowed_batch_sizes),
+        pad_variable_length_inputs=found.pad_variable_length_inputs,
+    )
+    largest = _value(found, "max_execution_batch_size", made.max_batch_size)
+    if not (found.HasField("enable_large_batch_splitting") and found.enable_large_batch_splitting.value):
+        largest = made.max_batch_size
+    sizes = made.allowed_batch_sizes
+    if made.max_batch_size <= 0:
+        raise invalid(f"max_batch_size must be positive; was {made.max_batch_size}")
+    if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != largest):
+        raise invalid(f"allowed_batch_sizes must ascend and its last entry must equal max_batch_size; was {sizes[-1]}")
+    return made
+
+
+def _value(found: Any, name: str, default: int) -> int:  # noqa: ANN401
+    return int(getattr(found, name).value) if found.HasField(name) else default
+
+
+def _read(path: Path, into: Any, known: descriptor_pool.DescriptorPool, flag: str) -> Any:  # noqa: ANN401
+    try:
+        return text_format.Parse(path.read_text(), into, descriptor_pool=known)
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise Rejected(
+            f"{flag}={path} cannot be read",
+            expected=f"a {into.DESCRIPTOR.name} in protobuf's text format",
+            got=str(error),
+            reason="BAD_CONFIG_FILE",
+        ) from error
