@@ -1,8 +1,8 @@
 """The laptop's Service: one address a model for its users, and behind it whichever version is stable.
 
-It forwards connections, bytes untouched, to the address the route file names at the moment a connection opens. After a
-promotion the server that was stable is told to stop: it finishes what it has, tells its clients to go away, and their next
-connection reaches the new one. No request is lost, and nobody's configuration changes.
+It forwards connections, bytes untouched, to the address the route file names at the moment a connection opens. After
+a promotion the server that was stable is told to stop: it finishes what it has, tells its clients to go away, and
+their next connection reaches the new one. No request is lost, and nobody's configuration changes.
 
 Run as a process of its own: ``--module components.cluster.relay ROUTE_FILE READY_FILE HOST GRPC_PORT REST_PORT``.
 """

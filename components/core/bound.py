@@ -1,4 +1,4 @@
-"""Start another program that dies with the command that started it: ``--module components.core.bound PROGRAM [ARG ...]``.
+"""Start another program that dies with its parent: ``--module components.core.bound PROGRAM [ARG ...]``.
 
 The request to the kernel survives ``exec``, so that a trainer does not go on training for nobody after a ``kill -9``.
 """

@@ -1,7 +1,7 @@
 """A model directory as a value: a manifest of its files and one digest of the manifest.
 
-The digest covers relative paths and contents, nothing else: not times, not modes, not the order in which a file system
-lists. Two directories have the same digest exactly if a server that reads them sees the same bytes under the same names.
+The digest covers relative paths and contents, nothing else: not times, not modes, not the order in which a file
+system lists. Two directories have the same digest exactly if a server sees the same bytes under the same names.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Child processes: TensorFlow work, user code and untrusted models never run inside the command itself.
 
-A child of ours is one module with a ``main`` that answers one JSON request with one JSON reply. It dies with its parent,
-is held to limits, and whatever happens to it (an error, a signal, silence) reaches the parent as one of the four
-families of errors. The contract between both sides is two files and lines of progress on standard output.
+A child of ours is one module with a ``main`` that answers one JSON request with one JSON reply. It dies with its
+parent, is held to limits, and whatever happens to it (an error, a signal, silence) reaches the parent as one of the
+four families of errors. The contract between both sides is two files and lines of progress on standard output.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ class Limits:
     memory_bytes: int | None = None
 
 
-class Crashed(Exception):  # noqa: N818 - not a failure of ours: the caller says what a crash means
+class Crashed(Exception):
     """A child ended by a signal or its deadline, without a reply.
 
     Args:

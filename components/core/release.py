@@ -1,4 +1,4 @@
-"""Which release is this? The same wishes on the same inputs are the same release, so that a repeated run can be a no-op."""
+"""Which release is this? The same wishes on the same inputs are the same release: a repeated run can be a no-op."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Signatures as plain data, and whether one set of them can stand in for another.
 
-A client of TensorFlow Serving addresses aliases through a ``SignatureDef`` and never sees a tensor's name, so two models
-are interchangeable exactly if their contracts are: signature keys, method names, and for each input and output its
-alias, dtype and shape.
+A client of TensorFlow Serving addresses aliases through a ``SignatureDef`` and never sees a tensor's name, so two
+models are interchangeable exactly if their contracts are: signature keys, method names, and for each input and output
+its alias, dtype and shape.
 """
 
 from collections.abc import Mapping
@@ -87,7 +87,8 @@ def compare(old: Contract, new: Contract) -> Comparison:
 
     Breaking is whatever a client written against ``old`` can trip over: a signature, input or output that is gone; an
     additional input (a request without it fails); another dtype or method; an input that accepts less; an output that
-    promises less. Additive is the rest: a new signature or output, an input that accepts more, an output that promises more.
+    promises less. Additive is the rest: a new signature or output, an input that accepts more, an output that
+    promises more.
 
     Args:
         old: The contract that is being served.

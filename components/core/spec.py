@@ -1,7 +1,7 @@
 """What a user asks for: one YAML file, parsed once into frozen values that the rest of Slipway trusts.
 
-Reading files, overlays and errors with line numbers is ``components.core.specfile``'s work; here is only the vocabulary.
-Relative paths are relative to the folder of the spec file.
+Reading files, overlays and errors with line numbers is the work of ``components.core.specfile``; here is only the
+vocabulary. Relative paths are relative to the folder of the spec file.
 """
 
 import re
@@ -28,7 +28,8 @@ class SecretRef(Frozen):
     """A reference to a secret; the value never stands in a spec, a record or a log."""
 
     secret: str = Field(
-        description="Name of the Kubernetes Secret. Locally the environment variable of the same name as the entry is handed on."
+        description="Name of the Kubernetes Secret. Locally the environment variable of the same name as the entry is "
+        "handed on."
     )
     key: str = Field(description="Key within the Secret.")
 
@@ -43,7 +44,8 @@ class Train(Frozen):
     )
     args: dict[str, str | int | float | bool] = Field(
         {},
-        description="Further arguments, appended as `--name=value`; one entry is easily overridden by `--set`. Default none.",
+        description="Further arguments, appended as `--name=value`; one entry is easily overridden by `--set`. "
+        "Default none.",
     )
     inputs: tuple[str, ...] = Field(
         (),
@@ -55,7 +57,8 @@ class Train(Frozen):
     )
     image: str = Field(
         "",
-        description="On an engine: the user's image, in which Slipway need not be installed. Default: Slipway's `model` image.",
+        description="On an engine: the user's image, in which Slipway need not be installed. Default: Slipway's "
+        "`model` image.",
     )
     resources: Resources = Field(
         Resources(cpu="2", memory="4Gi"), description="On an engine: what the training pod asks for."
@@ -78,11 +81,13 @@ class Fetch(Frozen):
 
     uri: str = Field(
         pattern=SOURCE_URI,
-        description="A path, `file://`, `https://` or `gs://` URI of a model directory, model file or archive (.tar, .tar.gz, .tgz, .zip).",
+        description="A path, `file://`, `https://` or `gs://` URI of a model directory, model file or archive (.tar, "
+        ".tar.gz, .tgz, .zip).",
     )
     sha256: Sha256 | None = Field(
         None,
-        description="Digest the fetched file must have (of a directory: its manifest's digest). Default none: recorded, not required.",
+        description="Digest the fetched file must have (of a directory: its manifest's digest). Default none: "
+        "recorded, not required.",
     )
     timeout_s: int = Field(1800, ge=1, description="Seconds the fetch may take. Default 1800.")
     max_bytes: int = Field(20 * 2**30, ge=1, description="Bytes the model may have, unpacked. Default 20 GiB.")
@@ -116,7 +121,8 @@ class Port(Frozen):
 
     source: str = Field(
         "",
-        description="What it is in the model: an argument, output or tensor name. Default: the alias itself, or the only one there is.",
+        description="What it is in the model: an argument, output or tensor name. Default: the alias itself, or the "
+        "only one there is.",
     )
     dtype: str = Field("", description="Expected TensorFlow dtype, such as `float32`. Default: the model's own.")
     shape: tuple[int | None, ...] | None = Field(
@@ -224,7 +230,8 @@ class ContractSpec(Frozen):
     )
     breaking_change_waiver: Reason | None = Field(
         None,
-        description="Why a change that breaks today's clients goes on all the same; written into the record. Default none.",
+        description="Why a change that breaks today's clients goes on all the same; written into the record. Default "
+        "none.",
     )
 
 
@@ -253,7 +260,8 @@ class Traffic(Frozen):
     signature: str = Field("serving_default", description="Signature that is asked. Default `serving_default`.")
     requests: str = Field(
         "",
-        description="`.npz` file with one array an input alias; a request is `batch_size` rows. Default: the warm-up file's requests.",
+        description="`.npz` file with one array an input alias; a request is `batch_size` rows. Default: the warm-up "
+        "file's requests.",
     )
     batch_size: int = Field(1, ge=1, description="Rows a request. Default 1.")
     rate_per_s: float = Field(
@@ -372,7 +380,8 @@ class Engine(Frozen):
 
     model_image: ImageByDigest | None = Field(
         None,
-        description="Slipway's `model` image by digest, for the steps that need TensorFlow. Required by `compile`. Default none.",
+        description="Slipway's `model` image by digest, for the steps that need TensorFlow. Required by `compile`. "
+        "Default none.",
     )
     namespace: DnsLabel = Field(
         "pipelines", description="Namespace of the pipeline's own pods (Argo). Default `pipelines`."

@@ -36,6 +36,6 @@ def message(name: str) -> Any:  # noqa: ANN401 - a class made at run time has no
 
 @cache
 def enum_name(enum: str, number: int) -> str:
-    """Return the name of an enum value, such as ``DT_FLOAT`` for (``tensorflow.DataType``, 1), or the number as text."""
+    """Return an enum value's name, such as ``DT_FLOAT`` for (``tensorflow.DataType``, 1), or the number as text."""
     found = pool().FindEnumTypeByName(enum).values_by_number.get(number)
     return found.name if found is not None else str(number)
