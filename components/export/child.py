@@ -1,0 +1,86 @@
+"""The export step's child process: writes the SavedModel and its warm-up requests. Imports tensorflow."""
+
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from components.core.process import Progress, answer
+from components.core.signature import PREDICT_METHOD
+from components.core.spec import Export, Warmup
+from components.export import graph_def, keras_model, meta_graph, saved_model
+from components.export.formats import Format
+from components.export.step import ExportRequest, ExportResult
+from components.savedmodel import warmup
+from components.savedmodel.fingerprint import write_fingerprint
+from components.savedmodel.load import Servable, load
+from components.savedmodel.replay import answerable, has_batch_dimension, replay_warmup
+
+_MODEL_NAME = "model"  # servers do not check the name in warm-up requests; a fixed one keeps equal models equal
+
+
+def handle(data: dict[str, object], progress: Progress) -> object:
+    """Answer one :class:`ExportRequest` with an :class:`ExportResult`."""
+    request = TypeAdapter(ExportRequest).validate_python(data)
+    source, target = Path(request.source), Path(request.target)
+    changed = _write(Format(request.format), source, target, request.spec)
+    progress("loading the exported model")
+    servable = load(target, frozenset(request.spec.tags))
+    records = _warm_up(servable, target, request.spec.warmup, progress, keep=not changed)
+    result = ExportResult(request.format, servable.contract, records)
+    return TypeAdapter(ExportResult).dump_python(result, mode="json")
+
+
+def _write(form: Format, source: Path, target: Path, spec: Export) -> bool:
+    """Write the SavedModel; return whether it differs from its source."""
+    match form:
+        case Format.SAVED_MODEL:
+            changed = saved_model.write(source, target, spec)
+        case Format.KERAS | Format.HDF5:
+            changed = keras_model.write(source, target, spec)
+        case Format.META_GRAPH:
+            changed = meta_graph.write(source, target, spec)
+        case Format.GRAPH_DEF:
+            changed = graph_def.write(source, target, spec)
+    if changed:
+        write_fingerprint(target)
+    return changed
+
+
+def _warm_up(servable: Servable, target: Path, spec: Warmup | None, progress: Progress, *, keep: bool) -> int:
+    """Write warm-up requests that the model is known to answer; those it came with are kept if it was not changed."""
+    file = target / warmup.FILE
+    if spec is None or not keep:
+        file.unlink(missing_ok=True)
+    if spec is None:
+        _remove_if_empty(file.parent)
+        return 0
+    if file.is_file():
+        return replay_warmup(servable, target)
+    records = _generate(servable, spec, progress)
+    if records:
+        warmup.write(target, _MODEL_NAME, records)
+    return len(records)
+
+
+def _generate(servable: Servable, spec: Warmup, progress: Progress) -> list[warmup.WarmupRecord]:
+    records: list[warmup.WarmupRecord] = []
+    for key, signature in servable.contract.signatures.items():
+        if signature.method_name != PREDICT_METHOD:
+            continue
+        sizes = spec.batch_sizes if has_batch_dimension(signature) else spec.batch_sizes[:1]
+        for batch_size in sizes:
+            inputs, got = answerable(servable, key, batch_size=batch_size, seed=spec.seed)
+            if inputs is None:
+                progress(f"no warm-up request for {key} with {batch_size} rows: {got}")
+            else:
+                records.append(warmup.WarmupRecord(key, inputs))
+    return records
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+if __name__ == "__main__":
+    answer(handle)

@@ -1,0 +1,82 @@
+"""The export step, seen from the command: recognise, let a child process write, put the result in place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from components.core.errors import Rejected
+from components.core.process import Crashed, Limits, Progress, run_module, silent
+from components.core.signature import Contract
+from components.core.spec import Export
+from components.core.staging import staged
+from components.export.formats import recognise
+
+DEFAULT_LIMITS = Limits(deadline_s=900.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What was exported: the form it was found in, its signatures now, and how many warm-up requests it carries."""
+
+    source_format: str
+    contract: Contract
+    warmup_records: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """What the child process is asked. Paths as text."""
+
+    format: str
+    source: str
+    target: str
+    spec: Export
+
+
+def export(
+    source_dir: Path,
+    out_dir: Path,
+    spec: Export,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress = silent,
+) -> ExportResult:
+    """Write the model in ``source_dir`` as a SavedModel into ``out_dir``.
+
+    A SavedModel that already has the tags and signatures asked for is kept byte for byte, warm-up requests aside. The
+    same source and spec give the same bytes.
+
+    Args:
+        source_dir: What the source step left.
+        out_dir: Directory to make; it is there whole or not at all.
+        spec: Signatures, tags and warm-up.
+        limits: What the child process may use.
+        progress: Is told what is being done.
+
+    Raises:
+        Rejected: The model or the spec is wrong; among others NO_MODEL, SEVERAL_MODELS, SIGNATURE_MISSING,
+            SIGNATURE_DTYPE, SIGNATURE_SHAPE, TAGS_NOT_FOUND, KERAS_LAMBDA, KERAS_CUSTOM_LAYER, LOAD_FAILED,
+            EXPORT_CRASHED.
+        Unavailable: The disk.
+    """
+    found = recognise(source_dir)
+    progress(f"exporting a model of the form {found.format}")
+    with staged(out_dir) as folder:
+        request = ExportRequest(found.format.value, str(found.path), str(folder), spec)
+        try:
+            reply = run_module(
+                "components.export.child",
+                TypeAdapter(ExportRequest).dump_python(request, mode="json"),
+                limits=limits,
+                progress=progress,
+            )
+        except Crashed as error:
+            raise Rejected(
+                f"{found.path.name} could not be exported: the process ended with {error.how}",
+                expected="a model that TensorFlow can load",
+                got=error.log,
+                fix="load it with the TensorFlow release that wrote it, and save it anew",
+                reason="EXPORT_CRASHED",
+            ) from error
+    return TypeAdapter(ExportResult).validate_python(reply)
