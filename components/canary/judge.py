@@ -79,7 +79,7 @@ def judge(
 
 
 def split_alpha(names: Sequence[str], alpha: float) -> dict[str, float]:
-    """Divide alpha among the guardrails that apply, by ``ALPHA_WEIGHTS``; by the union bound the whole stays at alpha."""
+    """Divide alpha among the guardrails that apply, by ``ALPHA_WEIGHTS``; by the union bound the whole keeps alpha."""
     total = sum(ALPHA_WEIGHTS[name] for name in names)
     return {name: alpha * ALPHA_WEIGHTS[name] / total for name in names}
 
@@ -255,6 +255,8 @@ def _reason(
     budget = f"the budget of {_budget(evidence)}"
     if phase is Phase.HARMED:
         return f"{seen}: more than {budget}, at a chance of error of {alpha:.2g}."
+    if evidence.margin:
+        budget += f" (and {evidence.margin:.3g} of the requests)"
     if phase is Phase.PASSED:
         return f"{seen}: within {budget}, at a chance of error of {beta:.2g}."
     outlook = _outlook(evidence, best_harm, best_safety, alpha, beta)
@@ -262,8 +264,8 @@ def _reason(
 
 
 def _budget(evidence: Evidence) -> str:
-    margin = f" (and {evidence.margin:.3g} of the requests)" if evidence.margin else ""
-    return f"{evidence.budget:.3g} times stable's{margin}" if evidence.margin else f"{evidence.budget:.2%}"
+    relative_count = evidence.name in ("error_ratio", "latency_ratio")
+    return f"{evidence.budget:.3g} times stable's" if relative_count else f"{evidence.budget * 100:.3g} %"
 
 
 def _outlook(evidence: Evidence, best_harm: float, best_safety: float, alpha: float, beta: float) -> str:
