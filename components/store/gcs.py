@@ -4,7 +4,8 @@ What the client does by itself, and what it must not be left to do:
 
 * It retries within a deadline. A retried write whose first answer was lost reports 412 for its own write, so a 412 is
   settled by reading back: equal bytes are success.
-* It raises DataCorruption for a flipped byte and does not try again: we do, a few times.
+* It raises DataCorruption for a flipped byte and does not try again: we do, a few times. It does not look at all once a
+  download went on after an interruption: we do.
 * It deletes a corrupt resumable upload without a precondition: we keep it from checking those and check them ourselves.
 
 ``STORAGE_EMULATOR_HOST`` is read by the client library itself.
@@ -49,7 +50,7 @@ class GcsSettings:
     first_delay_s: float = 0.5
     longest_delay_s: float = 20.0
     deadline_s: float = 120.0
-    transfers: int = 3
+    transfers: int = 5
     chunk_bytes: int = 8 * 1024 * 1024
     page_size: int = 1000
 
@@ -107,24 +108,16 @@ class GcsStore:
 
     def read(self, key: str) -> Stored | None:
         """Return a small object, or None if there is none."""
-        blob = self._blob(key)
         try:
-            data = self._transfer(key, lambda: self._get(blob))
+            return self._transfer(key, lambda: self._get(key))
         except Missing:
             return None
-        return Stored(data, Generation(int(blob.generation)))
 
     def download(self, key: str, path: Path) -> None:
         """Write an object to the new file ``path`` in chunks, checked by crc32c."""
-        blob = self._blob(key)
-
-        def attempt() -> None:
-            with path.open("wb") as stream:
-                blob.download_to_file(stream, raw_download=True, checksum="crc32c", **self._patience)
-
         try:
             path.touch(exist_ok=False)
-            self._transfer(key, attempt)
+            self._transfer(key, lambda: self._get_file(key, path))
         except Missing:
             raise no_object(self.uri, key) from None
         except OSError as error:
@@ -186,9 +179,19 @@ class GcsStore:
     def _blob(self, key: str, *, chunk_size: int | None = None) -> Any:  # noqa: ANN401 - untyped library
         return self._bucket.blob(self._prefix + check_key(key), chunk_size=chunk_size)
 
-    def _get(self, blob: Any) -> bytes:  # noqa: ANN401 - untyped library
+    # A blob object remembers the generation it met, so every attempt has one of its own.
+
+    def _get(self, key: str) -> Stored:
+        blob = self._blob(key)
         data: bytes = blob.download_as_bytes(raw_download=True, checksum="crc32c", **self._patience)
-        return data
+        _require_checksum(blob, data)
+        return Stored(data, Generation(int(blob.generation)))
+
+    def _get_file(self, key: str, path: Path) -> None:
+        blob = self._blob(key)
+        with path.open("wb") as stream:
+            blob.download_to_file(stream, raw_download=True, checksum="crc32c", **self._patience)
+        _require_checksum(blob, path)
 
     def _write(self, key: str, data: bytes | Path, *, generation: int, reason: str) -> Generation:
         try:
@@ -258,6 +261,12 @@ def _opened(data: bytes | Path) -> Iterator[tuple[IO[bytes], int]]:
         return
     with data.open("rb") as stream:
         yield stream, data.stat().st_size
+
+
+def _require_checksum(blob: Any, data: bytes | Path) -> None:  # noqa: ANN401 - untyped library
+    """Check a download as a whole: the client does not, once it went on after an interruption."""
+    if blob.crc32c is not None and blob.crc32c != _crc32c(data):
+        raise Corrupt
 
 
 def _crc32c(data: bytes | Path) -> str:
