@@ -29,6 +29,9 @@ EXACT = (
 )
 PROFILES: Mapping[str, tuple[str, ...]] = {"exact": EXACT, "none": ()}
 
+RUNNING = "pass "
+"""How the line of progress begins by which a worker tells the pass that is running now."""
+
 _CALL = re.compile(r"^\s*(?P<name>\w+)\s*(?:\((?P<arguments>[^()]*)\))?\s*$")
 
 

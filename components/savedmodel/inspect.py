@@ -5,8 +5,9 @@ of it is ``tensorflow/cc/saved_model/loader.cc``: ``saved_model.pb`` is preferre
 graph is chosen by its exact set of tags.
 """
 
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,28 +204,35 @@ def every_node(graph_def: Any) -> list[Any]:  # noqa: ANN401 - a dynamic message
 def count_warmup_records(path: Path) -> int:
     """Return how many warm-up requests lie beside the model; 0 without the file.
 
-    Only the framing of the TFRecord file is walked; checksums are the server's business.
+    Raises:
+        Rejected: CORRUPT_WARMUP.
+    """
+    return sum(1 for _ in warmup_records(path))
+
+
+def warmup_records(path: Path) -> Iterator[bytes]:
+    """Yield the warm-up requests beside the model, each a serialized ``tensorflow.serving.PredictionLog``.
+
+    Only the framing of the TFRecord file is checked; checksums are the server's business.
 
     Raises:
         Rejected: CORRUPT_WARMUP: a record is cut short, which would fail every load of the version.
     """
     file = path / WARMUP_FILE
     if not file.is_file():
-        return 0
-    size, count = file.stat().st_size, 0
+        return
+    size = file.stat().st_size
     with file.open("rb") as stream:
-        at = 0
-        while at < size:
-            stream.seek(at)
-            header = stream.read(_RECORD_HEADER)
-            at += _RECORD_HEADER + int.from_bytes(header[:8], "little") + _RECORD_FOOTER
-            if len(header) < _RECORD_HEADER or at > size:
+        while stream.tell() < size:
+            at, header = stream.tell(), stream.read(_RECORD_HEADER)
+            length = int.from_bytes(header[:8], "little")
+            if at + _RECORD_HEADER + length + _RECORD_FOOTER > size:
                 raise Rejected(
-                    f"{file}: record {count + 1} is cut short",
+                    f"{file}: the record at byte {at} is cut short",
                     expected="a TFRecord file of PredictionLog messages",
                     got=f"{size} bytes",
                     fix="write the warm-up requests again: a server refuses a version whose warm-up cannot be read",
                     reason="CORRUPT_WARMUP",
                 )
-            count += 1
-    return count
+            yield stream.read(length)
+            stream.seek(_RECORD_FOOTER, os.SEEK_CUR)
