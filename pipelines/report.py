@@ -11,7 +11,7 @@ from components.core import records
 from components.core.digest import short
 from components.core.optimization import OptimizeReport
 from components.core.records import AnyRecord, Outcome, Rejection, Release
-from components.core.verdict import Judgement, Phase
+from components.core.verdict import Phase
 from pipelines.summary import as_size, in_a_line
 from pipelines.work import BUILDER
 
@@ -61,7 +61,7 @@ def render(release: Release, spec: bytes | None) -> str:
         verdict=judged,
         sample=judged.judgement.sample if judged else None,
         rail_tone=_RAIL_TONE,
-        plots=_plots(judged.judgement) if judged else [],
+        plots=plots.figures(judged.judgement) if judged else {},
         optimized=rewritten,
         before_after=_before_after(rewritten.report) if rewritten else [],
         contract=getattr(validated or exported, "contract", None),
@@ -124,15 +124,6 @@ def _evidence_row(record: AnyRecord | Rejection) -> Mapping[str, str]:
         "parent": record.parent or "–",
         "content": content if isinstance(content, str) else content.digest,
     }
-
-
-def _plots(judgement: Judgement) -> list[tuple[str, list[str]]]:
-    drawn = []
-    for rail in judgement.guardrails:
-        svgs = plots.draw(rail)
-        if svgs:
-            drawn.append((rail.name, svgs))
-    return drawn
 
 
 def _before_after(report: OptimizeReport) -> list[_Row]:

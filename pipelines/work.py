@@ -360,16 +360,16 @@ def _deploy(work: Work, started: datetime) -> records.Rollout:
 
 
 def _canary(work: Work, started: datetime) -> records.Verdict:
-    from components.canary import run as run_canary  # noqa: PLC0415 - only this step needs numpy and a client
+    from components.canary.step import Contender, run_canary  # noqa: PLC0415 - only this step needs numpy and a client
 
     rollout = work.read(records.Rollout, Step.DEPLOY)
-    itself = rollout.stable_version == rollout.version
+    stable = None
+    if rollout.stable is not None and rollout.stable_version not in {None, rollout.version}:
+        stable = Contender(rollout.stable_version or 0, rollout.stable)
     judgement = run_canary(
+        Contender(rollout.version, rollout.candidate),
+        stable,
         model=work.spec.model,
-        candidate=rollout.candidate,
-        candidate_version=rollout.version,
-        stable=None if itself else rollout.stable,
-        stable_version=None if itself else rollout.stable_version,
         spec=work.spec.canary,
         base_dir=work.base_dir,
         version_dir=work.inputs[OPTIMIZED_MODEL.name],

@@ -151,25 +151,25 @@ def run_command(
                 got=" ".join(command),
                 reason="NO_PROGRAM",
             ) from error
-        with _killed_on_exit(child):
-            reader = Thread(target=_pass_on, args=(cast("IO[bytes]", child.stdout), errors, progress), daemon=True)
+        said = cast("IO[bytes]", child.stdout)
+        reader = Thread(target=_pass_on, args=(said, errors, progress), daemon=True)
+        with said, _killed_on_exit(child, reader):
             reader.start()
             try:
                 code = child.wait(timeout=limits.deadline_s)
             except subprocess.TimeoutExpired:
                 raise Crashed(f"no end within its deadline of {limits.deadline_s:g} s", tail(log)) from None
-            _kill_group(child)
-            reader.join(timeout=10)
             return code
 
 
 @contextlib.contextmanager
-def _killed_on_exit(child: subprocess.Popen[bytes]) -> Iterator[None]:
+def _killed_on_exit(child: subprocess.Popen[bytes], reader: Thread) -> Iterator[None]:
     try:
         yield
     finally:
         _kill_group(child)
         child.wait()
+        reader.join(timeout=10)
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

@@ -21,7 +21,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=SHA256)]
 Cron = Annotated[str, StringConstraints(pattern=CRON)]
 Reason = Annotated[str, StringConstraints(min_length=8)]
 
-_SECRET_NAME = re.compile(r"(?i)(secret|token|passw|credential|api_?key|private_?key|access_?key)")
+_SECRET_NAME = re.compile(r"(?i)(secret|token|passw|credential|api[-_]?key|private[-_]?key|access[-_]?key)")
 
 
 class SecretRef(Frozen):

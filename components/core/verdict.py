@@ -12,7 +12,7 @@ from pydantic import Field
 
 from manifests.spec import Frozen
 
-MAX_TRAJECTORY_POINTS = 200
+MAX_TRAJECTORY_POINTS = 120
 
 
 class Decision(StrEnum):
