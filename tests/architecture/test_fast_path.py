@@ -27,11 +27,18 @@ finally:
     print("\\nPROBE", json.dumps({{"code": code, "loaded": loaded}}))
 """
 
-SPEC = f"""\
+LOCAL = """\
 apiVersion: slipway.dev/v1
 model: digits
-source: {{fetch: {{uri: ./model}}}}
-store: {{uri: ./store}}
+source: {fetch: {uri: ./model}}
+store: {uri: ./store}
+"""
+
+KUBERNETES = f"""\
+apiVersion: slipway.dev/v1
+model: digits
+source: {{fetch: {{uri: "gs://bucket/model"}}}}
+store: {{uri: "gs://bucket/models"}}
 serving:
   image: example.invalid/serving@sha256:{"0" * 64}
   tools_image: example.invalid/slipway@sha256:{"1" * 64}
@@ -51,7 +58,10 @@ def probed(*words: str, cwd: Path) -> tuple[object, list[str], str]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / "release.yaml").write_text(SPEC)
+    (tmp_path / "local.yaml").write_text(LOCAL)
+    (tmp_path / "kubernetes.yaml").write_text(KUBERNETES)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "saved_model.pb").touch()
     return tmp_path
 
 
@@ -60,8 +70,8 @@ def project(tmp_path: Path) -> Path:
     [
         pytest.param(("--help",), id="help"),
         pytest.param(("--version",), id="version"),
-        pytest.param(("plan", "release.yaml"), id="plan"),
-        pytest.param(("render", "release.yaml", "--version", "3", "--digest", f"sha256:{'a' * 64}"), id="render"),
+        pytest.param(("plan", "local.yaml"), id="plan"),
+        pytest.param(("render", "kubernetes.yaml", "--version", "3", "--digest", f"sha256:{'a' * 64}"), id="render"),
         pytest.param(("status",), id="status"),
         pytest.param(("spec", "schema"), id="schema"),
     ],

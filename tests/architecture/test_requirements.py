@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hatchling.build import get_requires_for_build_editable, get_requires_for_build_wheel
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -120,3 +121,14 @@ def test_a_lock_names_no_host_and_no_path(lock: str):
 )
 def test_what_is_installed_for_a_purpose_holds_nothing_of_another(lock: str, absent: set[str]):
     assert not absent & set(entries(lock))
+
+
+def test_the_build_lock_holds_what_the_build_backend_asks_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)  # a build backend works in the folder of its project
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    required = [
+        *project["build-system"]["requires"],
+        *get_requires_for_build_editable(),
+        *get_requires_for_build_wheel(),
+    ]
+    assert {canonicalize_name(Requirement(line).name) for line in required} <= set(entries("build"))
