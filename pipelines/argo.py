@@ -1,7 +1,7 @@
-"""Plan -> Argo Workflows: a WorkflowTemplate, and a CronWorkflow if the spec has a schedule. The only file that imports hera.
+"""Plan -> Argo Workflows: a WorkflowTemplate, and with a schedule a CronWorkflow. The only file that imports hera.
 
-A step is ``slipway step NAME`` with its artifacts as files: Argo puts inputs below ``/slipway/inputs`` and takes outputs
-from ``/slipway/outputs``. The YAML needs Argo 3.6 or newer (``mutexes``, ``schedules``).
+A step is ``slipway step NAME`` with its artifacts as files: Argo puts inputs below ``/slipway/inputs`` and takes
+outputs from ``/slipway/outputs``. The YAML needs Argo 3.6 or newer (``mutexes``, ``schedules``).
 """
 
 import yaml
@@ -124,31 +124,26 @@ def _output(artifact: Artifact) -> models.Artifact:
 
 
 def _container(node: Node) -> models.Container:
-    words = _users_command(node) if node.train else _step_command(node)
+    inputs, output = _parameter(BASE_DIR.name), _mount(node)
+    words = command(node.train, output=output, inputs=inputs) if node.train else _step_command(node)
     limits = {"cpu": node.resources.cpu, "memory": node.resources.memory}
     return models.Container(
         image=node.image,
         command=words[:1],
         args=words[1:],
-        working_dir=_parameter(BASE_DIR.name) if node.train else None,
+        working_dir=inputs if node.train else None,
         env=[_env(name, value) for name, value in node.env.items()] or None,
         resources=models.ResourceRequirements(requests=dict(limits), limits=limits),
         security_context=models.SecurityContext(
             allow_privilege_escalation=False, capabilities=models.Capabilities(drop=["ALL"])
         ),
-        volume_mounts=[models.VolumeMount(name=_VOLUME, mount_path=_mount(node))],
+        volume_mounts=[models.VolumeMount(name=_VOLUME, mount_path=output)],
     )
 
 
 def _mount(node: Node) -> str:
     """The user's command is promised a folder that is there; a step makes its own outputs."""
     return f"{_OUTPUTS}/{node.outputs[0].name}" if node.train else _OUTPUTS
-
-
-def _users_command(node: Node) -> list[str]:
-    if node.train is None:
-        return []
-    return command(node.train, output=_mount(node), inputs=_parameter(BASE_DIR.name))
 
 
 def _step_command(node: Node) -> list[str]:

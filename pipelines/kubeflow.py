@@ -1,4 +1,4 @@
-"""Plan -> Kubeflow Pipelines v2: the intermediate representation (IR) that its API takes. The only file that imports kfp.
+"""Plan -> Kubeflow Pipelines v2: the intermediate representation (IR) its API takes. The only file that imports kfp.
 
 Each step is a container component whose one argument is ``{{$}}``, the ``ExecutorInput`` that Kubeflow's launcher fills
 in; its image holds no kfp. Components are written as YAML text because kfp's decorators read type annotations at run
@@ -6,6 +6,7 @@ time and know no component without a Python function.
 """
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -53,8 +54,8 @@ def recurring(plan: Plan) -> str:
     """Return in words the recurring run that the spec's schedule asks for; empty without a schedule.
 
     Kubeflow's cron expressions have six fields, the first being seconds, so the spec's five get a leading 0. They are
-    read in the time zone of its API server (``CRON_SCHEDULE_TIMEZONE``), not in one of the run's own. There is no mutex:
-    ``max_concurrency`` 1 keeps runs of one schedule apart.
+    read in the time zone of its API server (``CRON_SCHEDULE_TIMEZONE``), not in one of the run's own. There is no
+    mutex: ``max_concurrency`` 1 keeps runs of one schedule apart.
     """
     if plan.schedule is None:
         return ""
@@ -91,7 +92,8 @@ def _users_command(train: Train, output: Artifact) -> list[str]:
     return ["sh", "-c", _ENTER, path, base_dir, *command(train, output=path, inputs=base_dir)]
 
 
-def _function(plan: Plan):  # type: ignore[no-untyped-def]  # noqa: ANN202 - kfp reads the signature of what is returned
+def _function(plan: Plan) -> Callable[..., None]:
+    """Return the function kfp makes a pipeline of: it reads its arguments' names, types and defaults, and calls it."""
     defaults = plan.defaults
 
     def release(
@@ -126,7 +128,7 @@ def _function(plan: Plan):  # type: ignore[no-untyped-def]  # noqa: ANN202 - kfp
 
 
 def _task(node: Node, values: dict[str, object]) -> dsl.PipelineTask:
-    wanted = [each.name for each in (*node.parameters, *node.inputs)]
+    wanted = [*(each.name for each in node.parameters), *(each.name for each in node.inputs)]
     task = components.load_component_from_text(component(node))(**{name: values[name] for name in wanted})
     task.set_display_name(node.name)
     task.set_caching_options(node.cacheable)

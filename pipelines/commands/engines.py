@@ -1,6 +1,7 @@
 """``slipway compile``: the release as a pipeline of Kubeflow or Argo."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -37,7 +38,7 @@ def compile_command(
         raise click.UsageError("--components is for --engine kubeflow")
     loaded = specfile.load(spec, environment=environment, sets=sets)
     wanted = plan(loaded.spec, identify(loaded.spec, loaded.base_dir))
-    text = _compiler(engine)(wanted, components)
+    text = _kubeflow(wanted, components) if engine == "kubeflow" else _argo(wanted)
     if output == "-":
         click.echo(text, nl=False)
         return
@@ -46,13 +47,11 @@ def compile_command(
     path.write_text(text)
 
 
-def _compiler(engine: str) -> Callable[[Plan, Path | None], str]:
+@contextmanager
+def _installed(engine: str) -> Iterator[None]:
+    """Tell a missing extra from a broken one."""
     try:
-        if engine == "kubeflow":
-            from pipelines import kubeflow  # noqa: F401, PLC0415 - an extra, and slow to import
-
-            return _kubeflow
-        from pipelines import argo  # noqa: PLC0415 - likewise
+        yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != _PACKAGES[engine]:
             raise
@@ -63,12 +62,17 @@ def _compiler(engine: str) -> Callable[[Plan, Path | None], str]:
             fix=f"pip install 'slipway[{engine}]'",
             reason="ENGINE_NOT_INSTALLED",
         ) from error
-    return lambda wanted, _components: argo.to_yaml(wanted)
+
+
+def _argo(wanted: Plan) -> str:
+    with _installed("argo"):
+        from pipelines import argo  # noqa: PLC0415 - an extra, and slow to import
+    return argo.to_yaml(wanted)
 
 
 def _kubeflow(wanted: Plan, components: Path | None) -> str:
-    from pipelines import kubeflow  # noqa: PLC0415 - an extra, and slow to import
-
+    with _installed("kubeflow"):
+        from pipelines import kubeflow  # noqa: PLC0415 - an extra, and slow to import
     if components is not None:
         components.mkdir(parents=True, exist_ok=True)
         for node in (*wanted.nodes, wanted.exit):
