@@ -58,22 +58,14 @@ def start(
         Unavailable: It says that it cannot run now (exit code 20), or was not ready in time.
     """
     ready.unlink(missing_ok=True)
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-P", str(ENTRY), "--module", module, *arguments],
-            stdout=output,
-            stderr=output,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-        )
+    pid = _spawn([sys.executable, "-P", str(ENTRY), "--module", module, *arguments], log, environment)
     until = clock.monotonic_s() + deadline_s
     try:
         while clock.monotonic_s() < until:
             if (found := find(ready)) is not None:
                 return found
-            if child.poll() is not None:
-                raise _ended(child.returncode, what, log)
+            if (code := _reap(pid)) is not None:
+                raise _ended(code, what, log)
             clock.sleep(_POLL_S)
         raise Unavailable(
             f"{what} did not answer within {deadline_s:g} s",
@@ -83,10 +75,34 @@ def start(
         )
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+            os.killpg(pid, signal.SIGKILL)
         ready.unlink(missing_ok=True)
         raise
+
+
+def _spawn(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
+    """Start a process that is nobody's to wait for: in a session of its own, all it prints in ``log``."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    return os.posix_spawn(
+        command[0],
+        command,
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+
+
+def _reap(pid: int) -> int | None:
+    """Return the exit code (negative: the signal) of a child that has ended, none while it runs."""
+    try:
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status) if found else None
 
 
 def _ended(code: int, what: str, log: Path) -> SlipwayError:
@@ -105,7 +121,7 @@ def find(ready: Path) -> Daemon | None:
     try:
         data = json.loads(ready.read_text())
         daemon = Daemon(int(data["pid"]), int(data["grpc_port"]), int(data["rest_port"]))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return daemon if _is_ours(daemon.pid, ready) else None
 
@@ -127,8 +143,7 @@ def stop(ready: Path, *, deadline_s: float, clock: Clock) -> bool:
 
 
 def _is_ours(pid: int, ready: Path) -> bool:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)  # an ended child of this very process would otherwise look alive
+    _reap(pid)  # an ended child of this very process would otherwise look alive
     try:
         return str(ready).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
