@@ -229,3 +229,9 @@ def test_the_install_steps_of_deploy_make_a_command_that_runs(tmp_path: Path):
     packages = {path.name.split("-")[0] for path in installed.glob("lib/python3*/site-packages/*.dist-info")}
     assert {"slipway", "kubernetes", "google_cloud_storage"} <= packages
     assert not {"pip", "setuptools", "uv", "hatchling", "tensorflow"} & packages
+
+    # Templates and descriptors are no modules, yet the command needs them as well.
+    (site,) = installed.glob("lib/python3*/site-packages")
+    ours = [path for name in ("components", "manifests", "pipelines") for path in (tmp_path / "src" / name).rglob("*")]
+    lost = [path.name for path in ours if path.is_file() and not (site / path.relative_to(tmp_path / "src")).is_file()]
+    assert lost == []
