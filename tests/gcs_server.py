@@ -30,6 +30,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 MESSAGES = {
     400: "Bad Request",
+    401: "Invalid Credentials",
     403: "slipway@example.iam.gserviceaccount.com does not have storage.objects.create access",
     404: "No such object",
     408: "Request Timeout",
@@ -91,14 +92,19 @@ class ApiError(Exception):
         self.status = status
         self.message = message or MESSAGES[status]
 
+    def answer(self) -> Answer:
+        detail = {"message": self.message, "domain": "global", "reason": "error"}
+        body = {"error": {"code": self.status, "message": self.message, "errors": [detail]}}
+        return self.status, {"Content-Type": "application/json"}, json.dumps(body).encode()
+
 
 @dataclass
 class Fault:
     """What goes wrong, where, and how often.
 
     Args:
-        action: A status code, ``reset``, ``stall``, ``corrupt-request``, or, of a response's body, ``corrupt`` or
-            ``short``.
+        action: A status code, ``reset``, ``stall``, ``corrupt-request``, or, of a response's body, ``corrupt``,
+            ``short``, or both, ``corrupt-short``.
         method: HTTP method as a regular expression.
         path: Regular expression that must be found in the unquoted path and query.
         count: Times, then no more.
@@ -338,19 +344,18 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             status, headers, answer = gcs.answer(self.command, self.path, self.headers, body)
         except ApiError as error:
-            self._send_error(error)
-            return
+            status, headers, answer = error.answer()
         if fault is not None and fault.after and self._fail(fault):
             return
-        if fault is not None and fault.action == "corrupt":
-            answer = _flip(answer, len(answer) // 2)
-        cut = len(answer) // 2 if fault is not None and fault.action == "short" else None
+        if fault is not None and fault.action in ("corrupt", "corrupt-short"):
+            answer = _flip(answer, len(answer) // 4)
+        cut = len(answer) // 2 if fault is not None and fault.action in ("short", "corrupt-short") else None
         self._send(status, headers, answer, cut)
 
     def _fail(self, fault: Fault) -> bool:
         """Whether the fault leaves nothing more to be said."""
         if isinstance(fault.action, int):
-            self._send_error(ApiError(fault.action))
+            self._send(*ApiError(fault.action).answer())
         elif fault.action in ("reset", "stall"):
             if fault.action == "stall":
                 self.server.gcs.stall()
@@ -369,11 +374,6 @@ class _Handler(BaseHTTPRequestHandler):
         if cut is not None:
             self.wfile.flush()
             self._reset(linger=True)
-
-    def _send_error(self, error: ApiError) -> None:
-        detail = {"message": error.message, "domain": "global", "reason": "error"}
-        body = {"error": {"code": error.status, "message": error.message, "errors": [detail]}}
-        self._send(error.status, {"Content-Type": "application/json"}, json.dumps(body).encode())
 
     def _reset(self, *, linger: bool = False) -> None:
         self.close_connection = True

@@ -22,7 +22,7 @@ from typing import IO, Any, TypeVar
 from components.core.errors import Conflict, Rejected, Unavailable
 from components.core.process import from_os_error
 from components.store.gcs_errors import Corrupt, Missing, PreconditionFailed, explained, no_bucket
-from components.store.protocol import Generation, ObjectInfo, Stored, check_key, no_object
+from components.store.protocol import Generation, ObjectInfo, Stored, check_key, check_prefix, no_object
 
 _T = TypeVar("_T")
 
@@ -157,6 +157,7 @@ class GcsStore:
                 yield found[start:].rstrip("/")
 
     def _pages(self, prefix: str, *, delimiter: str | None) -> Iterator[Any]:
+        check_prefix(prefix)
         wanted = "prefixes,nextPageToken" if delimiter else "items(name,size,generation,updated),nextPageToken"
         pages = self._client.list_blobs(
             self._bucket,

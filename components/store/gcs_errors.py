@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from components.core.errors import Bug, Rejected, Unavailable
 
 
-class Missing(Exception):  # noqa: N818 - becomes None or an error of ours before it leaves the store
+class Missing(Exception):
     """404 for an object."""
 
 
-class PreconditionFailed(Exception):  # noqa: N818 - as above
+class PreconditionFailed(Exception):
     """412."""
 
 
-class Corrupt(Exception):  # noqa: N818 - as above
+class Corrupt(Exception):
     """A checksum that does not fit."""
 
 

@@ -22,7 +22,7 @@ from components.core import digest
 from components.core.clock import Clock, SystemClock
 from components.core.errors import Conflict, Rejected, Unavailable
 from components.core.process import from_os_error
-from components.store.protocol import Generation, ObjectInfo, Stored, check_key, no_object
+from components.store.protocol import Generation, ObjectInfo, Stored, check_key, check_prefix, no_object
 
 TEMPORARY_TTL_S = 3600.0
 """Seconds after which a temporary file is a leftover of a crash: no single object takes that long to write."""
@@ -110,10 +110,7 @@ class LocalStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects whose keys start with ``prefix``, in key order."""
-        folder, _, _ = prefix.rpartition("/")
-        if folder:
-            check_key(folder)
-        for key, path in self._walk(folder):
+        for key, path in self._walk(self._folder(prefix)):
             if key.startswith(prefix):
                 with contextlib.suppress(FileNotFoundError):
                     status = path.stat()
@@ -122,16 +119,16 @@ class LocalStore:
 
     def folders(self, prefix: str) -> Iterator[str]:
         """Yield each name that stands between ``prefix`` and a following ``/``, once."""
-        folder = prefix.removesuffix("/")
+        folder = self._folder(prefix)
         for name, is_folder in self._entries(folder):
             if is_folder and next(self._walk(f"{folder}/{name}" if folder else name), None):
                 yield name
 
     def _path(self, key: str) -> Path:
-        check_key(key)
-        if key.split("/", 1)[0] == _OWN:
-            raise Rejected(f"{key} is the store's own", expected=f"a key outside {_OWN}/", reason="BAD_KEY")
-        return self._root / key
+        return self._root / _not_ours(check_key(key))
+
+    def _folder(self, prefix: str) -> str:
+        return _not_ours(check_prefix(prefix))
 
     def _entries(self, folder: str) -> Iterator[tuple[str, bool]]:
         """Yield the names in a folder, sorted as whole keys sort, where a folder's name goes on with ``/``."""
@@ -254,6 +251,12 @@ def _no_links(folder: Path, error: OSError) -> Rejected:
         fix="put the store on a local disk",
         reason="NO_HARD_LINKS",
     )
+
+
+def _not_ours(key: str) -> str:
+    if key.split("/", 1)[0] == _OWN:
+        raise Rejected(f"{key} is the store's own", expected=f"a key outside {_OWN}/", reason="BAD_KEY")
+    return key
 
 
 def _generation(status: os.stat_result) -> Generation:

@@ -127,6 +127,12 @@ def check_key(key: str) -> str:
     return key
 
 
+def check_prefix(prefix: str) -> str:
+    """Return the folder part of ``prefix`` (up to its last ``/``, without it), checked as a key is."""
+    folder, slash, _ = prefix.rpartition("/")
+    return check_key(folder) if slash else ""
+
+
 def no_object(uri: str, key: str) -> Rejected:
     """Return the error of reading what is not there."""
     return Rejected(f"{uri} has no object {key}", expected="an object", got="none", reason="NO_OBJECT")

@@ -179,7 +179,7 @@ def pull(
         with _staging(out_dir) as staging:
             progress(f"fetching {model} {version}: {len(wanted.files)} files, {wanted.size} bytes")
             _fetch(store, wanted, staging)
-            staging.rename(out_dir)
+            _take_place(staging, out_dir, wanted)
     except OSError as error:
         raise from_os_error(error) from error
     return wanted
@@ -284,6 +284,14 @@ def _is_there(out_dir: Path, wanted: VersionManifest) -> bool:
         fix="name another directory, or remove this one",
         reason="NOT_EMPTY",
     )
+
+
+def _take_place(staging: Path, out_dir: Path, wanted: VersionManifest) -> None:
+    try:
+        staging.rename(out_dir)
+    except OSError:
+        if not _is_there(out_dir, wanted):  # another process may have pulled the same version meanwhile
+            raise
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import pytest
 from components.store.gcs import GcsSettings
 from components.store.open import open_store
 from components.store.protocol import ObjectStore
+from tests.components.store.memory import MemoryStore
 from tests.gcs_server import GcsServer, serving
 
 with warnings.catch_warnings():
@@ -37,11 +38,14 @@ def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
         yield server
 
 
-@pytest.fixture(params=["local", "gcs"])
+@pytest.fixture(params=["local", "gcs", "memory"])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Opens one and the same store again and again, as several processes would."""
     if request.param == "local":
         return lambda: open_store("store", base_dir=tmp_path)
+    if request.param == "memory":
+        memory = MemoryStore()
+        return lambda: memory
     request.getfixturevalue("gcs")
     return lambda: open_store(BUCKET_URI, base_dir=tmp_path, settings=QUICK)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from components.core import digest
 from components.core.digest import Digest
+from components.core.optimization import OptimizeReport
 from components.core.records import (
     ExportedModel,
     ModelBytes,
@@ -14,7 +15,6 @@ from components.core.records import (
     Stamp,
     ValidatedModel,
 )
-from components.core.optimization import OptimizeReport
 from components.core.signature import Compatibility, Contract
 from components.core.validation import ContractCheck, Parity, Probe, Scan, SizeCheck, ValidationReport
 

@@ -199,6 +199,14 @@ def test_a_malformed_key_is_refused_by_every_operation(store: ObjectStore, key: 
         assert caught.value.reason == "BAD_KEY"
 
 
+@pytest.mark.parametrize("prefix", ["../", "/", "m//", "m/../../", "./"])
+def test_a_listing_cannot_climb(store: ObjectStore, prefix: str):
+    for use in (store.list, store.folders):
+        with pytest.raises(Rejected) as caught:
+            list(use(prefix))
+        assert caught.value.reason == "BAD_KEY"
+
+
 def test_of_many_creators_of_one_key_one_wins(opener: Opener):
     stores = [opener() for _ in range(4)]
 
