@@ -3,24 +3,23 @@
 TensorFlow Serving feeds and fetches the tensors that ``signature_def`` names in a session that the loader made
 (``servables/tensorflow/predict_util.cc``). ``tf.saved_model.load`` instead calls functions of the object graph, which
 can be other functions. ``Session.run`` refuses feeds whose shape is not the placeholder's, which the server does not,
-so execution goes through the C API's callables, a private part of the pinned tensorflow range.
+so execution goes through the C API's Session::Run, a private part of the pinned tensorflow range.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
 
 from components.core.errors import Rejected
 from components.core.signature import Contract, Signature
 from components.savedmodel.inspect import contract_of
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
-_Call = Callable[..., list[npt.NDArray[np.generic]]]
+_Ends = tuple[list[Any], list[Any]]
 
 
 def load(path: Path, tags: frozenset[str], *, threads: int | None = None) -> "Servable":
@@ -59,7 +58,7 @@ class Servable:
 
     def __init__(self, session: Any, meta_graph: Any) -> None:  # noqa: ANN401 - objects of tensorflow
         self._session = session
-        self._calls: dict[tuple[tuple[str, ...], tuple[str, ...]], _Call] = {}
+        self._ends: dict[tuple[tuple[str, ...], tuple[str, ...]], _Ends] = {}
         self.contract: Contract = contract_of(meta_graph)
         """The signatures, without the initializer's pseudo-signatures."""
         self.defaults: Mapping[str, Arrays] = {
@@ -101,7 +100,9 @@ class Servable:
                 fix="export a signature that takes and returns the components",
                 reason="ENCODING_UNSUPPORTED",
             )
-        answers = self._call(feeds, fetches)(*(values[alias] for alias in wanted.inputs))
+        fed, fetched = self._resolve(feeds, fetches)
+        feed = {end: np.asarray(values[alias]) for end, alias in zip(fed, wanted.inputs, strict=True)}
+        answers = self._session._call_tf_sessionrun(None, feed, fetched, [], None)  # noqa: SLF001 - see the docstring
         return dict(zip(aliases, answers, strict=True))
 
     def _signature(self, key: str) -> Signature:
@@ -115,16 +116,17 @@ class Servable:
             )
         return found
 
-    def _call(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> _Call:
-        if (call := self._calls.get((feeds, fetches))) is None:
-            options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
-            made: _Call = self._session._make_callable_from_options(options)  # noqa: SLF001 - see the module's docstring
-            call = self._calls.setdefault((feeds, fetches), made)
-        return call
+    def _resolve(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> _Ends:
+        if (ends := self._ends.get((feeds, fetches))) is None:
+            fed, fetched = (
+                [self._session.graph.as_graph_element(name)._as_tf_output() for name in names]  # noqa: SLF001
+                for names in (feeds, fetches)
+            )
+            ends = self._ends.setdefault((feeds, fetches), (fed, fetched))
+        return ends
 
     def close(self) -> None:
         """Free the session with its variables and tables."""
-        self._calls.clear()
         self._session.close()
 
 

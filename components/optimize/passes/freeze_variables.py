@@ -63,8 +63,8 @@ def _refusal(
     if same[0].op != "VarHandleOp":
         return "written while serving" if _reference_taken(graph, same, needed) else ""
     uses = [use for node in same for use in finder.uses(node)]
-    if any(writes(node, finder.uses(node)) for node in same):
-        return "written while serving"
+    if written := {use.op for node in same for use in writes(node, finder.uses(node))}:
+        return "handed through a loop or function" if written == {"return"} else "written while serving"
     return _unreadable(uses, found[key])
 
 
