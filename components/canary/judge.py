@@ -227,8 +227,8 @@ def _trajectory(evidence: Evidence, decided: int | None, confidence: float) -> t
             estimate=_finite(estimate, position),
             low=_finite(low, position),
             high=_finite(high, position),
-            log10_harm=_log10(float(evidence.log_harm[look])),
-            log10_safety=_log10(float(evidence.log_safety[look])),
+            log10_harm=_rounded(_log10(float(evidence.log_harm[look]))),
+            log10_safety=_rounded(_log10(float(evidence.log_safety[look]))),
         )
         for position, look in enumerate(which.tolist())
     )
@@ -236,7 +236,12 @@ def _trajectory(evidence: Evidence, decided: int | None, confidence: float) -> t
 
 def _finite(values: Floats, position: int) -> float | None:
     value = float(values[position])
-    return value if math.isfinite(value) else None
+    return _rounded(value) if math.isfinite(value) else None
+
+
+def _rounded(value: float) -> float:
+    """Keep six digits: more than a plot or a person needs, and half the record."""
+    return float(f"{value:.6g}")
 
 
 def _reason(

@@ -128,7 +128,8 @@ def _axes(frame: _Frame, ticks: Sequence[float], name: Callable[[float], str]) -
         )
     for part in range(5):
         value = frame.x_max * part / 4
-        parts.append(f'<text x="{frame.x(value):.1f}" y="{bottom + 16}" text-anchor="middle">{value:,.0f}</text>')
+        anchor = "end" if part == 4 else "middle"
+        parts.append(f'<text x="{frame.x(value):.1f}" y="{bottom + 16}" text-anchor="{anchor}">{value:,.0f}</text>')
     middle = (left + right) / 2
     parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">requests to the candidate</text>')
     return parts
@@ -141,8 +142,7 @@ def _path(frame: _Frame, points: Sequence[tuple[float, float]], colour: str) -> 
 def _threshold(frame: _Frame, value: float, colour: str, label: str) -> list[str]:
     y = frame.y(value)
     return [
-        f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{WIDTH - _RIGHT}" y2="{y:.1f}" stroke="{colour}" stroke-width="1.5" '
-        'stroke-dasharray="6 4"/>',
+        f'<path d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}" stroke="{colour}" stroke-width="1.5" stroke-dasharray="6 4"/>',
         f'<text x="{WIDTH - _RIGHT - 4}" y="{y - 4:.1f}" text-anchor="end" fill="{colour}">{escape(label)}</text>',
     ]
 

@@ -116,7 +116,8 @@ def from_npz(path: Path, signature: Signature, batch_size: int, *, name: str) ->
         Rejected: CANARY_REQUESTS.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves a file it cannot read open, if it opened it itself
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             found = {alias: archive[alias] for alias in archive.files if alias in signature.inputs}
             names = sorted(archive.files)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:

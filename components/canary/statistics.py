@@ -35,7 +35,7 @@ HARM_MULTIPLES = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 SAFE_MULTIPLES = (0.0, 0.1, 0.25, 0.45, 0.65, 0.8)
 """How many times the budget a safe mean may be: the alternatives that safety is bet on."""
 
-RATIO_MULTIPLES = (1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+RATIO_MULTIPLES = (1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 """How many times the allowed ratio a harmful one may be."""
 
 _FEW_LEVELS = 4
