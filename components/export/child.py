@@ -14,6 +14,7 @@ from components.savedmodel import warmup
 from components.savedmodel.fingerprint import write_fingerprint
 from components.savedmodel.load import Servable, load
 from components.savedmodel.replay import answerable, has_batch_dimension, replay_warmup
+from components.validate.scan import scan
 
 _MODEL_NAME = "model"  # servers do not check the name in warm-up requests; a fixed one keeps equal models equal
 
@@ -22,6 +23,8 @@ def handle(data: dict[str, object], progress: Progress) -> object:
     """Answer one :class:`ExportRequest` with an :class:`ExportResult`."""
     request = TypeAdapter(ExportRequest).validate_python(data)
     source, target = Path(request.source), Path(request.target)
+    if request.format == Format.SAVED_MODEL:
+        scan(source)  # a graph may act at load, and the one below is the first
     changed = _write(Format(request.format), source, target, request.spec)
     progress("loading the exported model")
     servable = load(target, frozenset(request.spec.tags))

@@ -74,6 +74,12 @@ def build(
         fill(signatures[key], signature)
     builder = tf.compat.v1.saved_model.Builder(str(target))
     builder.add_meta_graph_and_variables(
-        session, list(spec.tags), signatures, saver=saver, main_op=main_op, strip_default_attrs=True
+        session,
+        list(spec.tags),
+        signatures,
+        assets_collection=session.graph.get_collection(tf.compat.v1.GraphKeys.ASSET_FILEPATHS),
+        saver=saver,
+        main_op=main_op,
+        strip_default_attrs=True,
     )
     builder.save()

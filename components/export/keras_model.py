@@ -5,6 +5,7 @@ Imports keras with tensorflow: only for child processes.
 
 import io
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,18 @@ def write(source: Path, target: Path, spec: Export) -> bool:
         functions[key] = _inference(model, has, bound)
     root = tf.Module()
     root.model = model  # leads to its lookup tables; to its variables Keras leaves the way to whoever exports
-    captured = {id(variable): variable for function in functions.values() for variable in function.graph.variables}
-    root.captured_variables = list(captured.values())
+    root.captured_variables = _captured(model, functions.values())
     tf.saved_model.save(root, str(target), signatures=functions)
     set_tags(target, spec.tags)
     return True
+
+
+def _captured(model: Any, functions: Iterable[Any]) -> list[Any]:  # noqa: ANN401 - objects of keras and tensorflow
+    """The variables that functions use, in the model's order: a graph keeps them in none, and the bytes follow it."""
+    used = {id(variable): variable for function in functions for variable in function.graph.variables}
+    ordered = [variable.value for variable in model.variables if id(variable.value) in used]
+    rest = used.keys() - {id(variable) for variable in ordered}
+    return ordered + sorted((used[identity] for identity in rest), key=lambda variable: str(variable.name))
 
 
 def _load(source: Path) -> Any:  # noqa: ANN401 - an object of keras

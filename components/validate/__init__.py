@@ -1,1 +1,5 @@
-"""The gates a model passes before it may be published."""
+"""Validate: the gates a model passes before it is published."""
+
+from components.validate.step import validate
+
+__all__ = ["validate"]
