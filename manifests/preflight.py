@@ -34,7 +34,7 @@ class Refusal:
         return f"{self.field}: expected {self.expected}, got {self.got}; {self.fix}"
 
 
-class Unrenderable(ValueError):  # noqa: N818 - a refusal, as the errors of the steps are
+class Unrenderable(ValueError):
     """These manifests would not be right, so there are none.
 
     Args:

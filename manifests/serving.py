@@ -19,21 +19,34 @@ class Revision:
     Args:
         name: Name of the Deployment and of the objects beside it.
         selector: Labels of its pods, and of no others.
-        config_map: Name of its ConfigMap.
-        pod: The pod's spec, complete but for what repeats the selector.
+        template: Its pod template, labels and all.
     """
 
     name: str
     selector: dict[str, str]
-    config_map: str
-    pod: dict[str, Json]
+    template: dict[str, Json]
 
 
 def revision(serving: ServingSpec, version: ModelVersion, images: Images, config_map: str) -> Revision:
-    """Return the revision of a version: its name is a digest of all that its pods run."""
+    """Return the revision of a version: its name is a digest of its whole pod template.
+
+    Whole, because the same name with another template would replace running pods: no release of Slipway may do that
+    to a version somebody proved.
+    """
     spec = pod(serving, version, images, config_map)
-    digest = naming.content_hash({"pod": spec, "provenance": naming.provenance(version)})
-    return Revision(naming.versioned_name(version, digest), naming.selector(version, digest), config_map, spec)
+    digest = naming.content_hash(_template(version, spec, selector={}))
+    selector = naming.selector(version, digest)
+    return Revision(naming.versioned_name(version, digest), selector, _template(version, spec, selector))
+
+
+def _template(version: ModelVersion, spec: dict[str, Json], selector: dict[str, str]) -> dict[str, Json]:
+    return {
+        "metadata": {
+            "labels": {**naming.object_labels(version), **selector},
+            "annotations": {**naming.provenance(version), **_EVICTABLE},
+        },
+        "spec": {**spec, "topologySpreadConstraints": _spread(selector)},
+    }
 
 
 def deployment(serving: ServingSpec, version: ModelVersion, of: Revision) -> Manifest:
@@ -54,13 +67,7 @@ def deployment(serving: ServingSpec, version: ModelVersion, of: Revision) -> Man
                 "progressDeadlineSeconds": _PULL_DEADLINE_S + serving.rollout.load_deadline_s,
                 "strategy": _strategy(serving.rollout),
                 "selector": {"matchLabels": of.selector},
-                "template": {
-                    "metadata": {
-                        "labels": {**naming.object_labels(version), **of.selector},
-                        "annotations": {**naming.provenance(version), **_EVICTABLE},
-                    },
-                    "spec": {**of.pod, "topologySpreadConstraints": _spread(of.selector)},
-                },
+                "template": of.template,
             }
         },
     )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.bundle import file_name, foundation, render, to_yaml
+from manifests.naming import content_hash
 from manifests.spec import Batching, ModelVersion, Resources, Rollout, ServingSpec
 from tests.manifests.cases import CPU, GPU, VERSION
 from tests.manifests.strategies import roles, serving_specs, versions
@@ -199,6 +200,18 @@ def test_the_configs_name_changes_with_its_content_only():
     assert {name(CPU.model_copy(update=OTHER[field])) for field in OTHER if field != "batching"} == {name(CPU)}
     assert name(batched) != name(CPU)
     assert name(batched) != name(CPU.model_copy(update={"batching": Batching(num_batch_threads=3)}))
+
+
+def test_an_address_written_otherwise_is_another_revision_too():
+    # The pull drops the slash, but the template's annotation shows it: one name must not stand for two templates.
+    slashed = VERSION.model_copy(update={"store_uri": VERSION.store_uri + "/"})
+    before, after = render(CPU, VERSION), render(CPU, slashed)
+    assert template_of(before) != template_of(after)
+    assert one(before, "Deployment").name != one(after, "Deployment").name
+
+
+def test_a_hash_depends_on_content_and_not_on_its_order():
+    assert content_hash({"a": 1, "b": [2]}) == content_hash({"b": [2], "a": 1}) != content_hash({"a": 1, "b": [3]})
 
 
 def test_other_bytes_under_the_same_number_are_another_revision():
