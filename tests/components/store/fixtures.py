@@ -47,7 +47,7 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
         memory = MemoryStore()
         return lambda: memory
     request.getfixturevalue("gcs")
-    return lambda: open_store(BUCKET_URI, base_dir=tmp_path, settings=QUICK)
+    return connect
 
 
 @pytest.fixture
@@ -56,5 +56,10 @@ def store(opener: Opener) -> ObjectStore:
 
 
 @pytest.fixture
-def bucket(gcs: GcsServer, tmp_path: Path) -> ObjectStore:
-    return open_store(BUCKET_URI, base_dir=tmp_path, settings=QUICK)
+def bucket(gcs: GcsServer) -> ObjectStore:
+    return connect()
+
+
+def connect() -> ObjectStore:
+    """Return a store in the running server's bucket, with a client of its own."""
+    return open_store(BUCKET_URI, base_dir=Path(), settings=QUICK)
