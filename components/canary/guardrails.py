@@ -219,16 +219,17 @@ def latency_ratio(measured: Measurements, budgets: Budgets, ratio: float, window
 
     "At most r times as slow" means: at no bound b does the candidate exceed r·b (plus the slack) more often than stable
     exceeds b. Harm at any bound is harm (their e-values are averaged); safety needs every bound to be safe, up to the
-    margin. Quantiles are never compared: counts are exact where a p99 is a guess.
+    margin. Quantiles are never compared: counts are exact where a p99 is a guess. By how much a pair left late on both
+    sides is taken off both: that is the sender's doing, and would drown a difference between the servers.
     """
     ours, theirs = _both_answered(measured)
-    bounds = latency_bounds(measured.latency_s[theirs[:CALIBRATION_PAIRS]]) if len(ours) > CALIBRATION_PAIRS else []
-    ours, theirs = ours[CALIBRATION_PAIRS:], theirs[CALIBRATION_PAIRS:]
+    late_s = np.minimum(measured.lag_s[ours], measured.lag_s[theirs])
+    ours_s, theirs_s = (measured.latency_s[rows] - late_s for rows in (ours, theirs))
+    bounds = latency_bounds(theirs_s[:CALIBRATION_PAIRS]) if len(ours) > CALIBRATION_PAIRS else []
+    ours, ours_s, theirs_s = ours[CALIBRATION_PAIRS:], ours_s[CALIBRATION_PAIRS:], theirs_s[CALIBRATION_PAIRS:]
     units = _group(measured.time_s[ours], _ranks(measured)[ours], window_s)
     slack_s = budgets.latency_slack_ms / 1000
-    slow = [
-        (measured.latency_s[ours] > ratio * bound + slack_s, measured.latency_s[theirs] > bound) for bound in bounds
-    ]
+    slow = [(ours_s > ratio * bound + slack_s, theirs_s > bound) for bound in bounds]
     sides = [(units.fraction(left), units.fraction(right)) for left, right in slow]
     harm = [statistics.ratio_of_rates(left, right, 1.0, units.at) for left, right in sides]
     safety = [statistics.not_worse(left, right, 1.0, budgets.latency_margin, units.at) for left, right in sides]

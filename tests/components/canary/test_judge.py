@@ -218,6 +218,22 @@ def test_a_slow_answer_counts_against_the_same_moment_of_stable():
     assert judgement.guardrail("latency_ratio").phase is Phase.PASSED
 
 
+def test_a_sender_that_is_late_hides_no_slow_candidate():
+    measured = simulate(Scenario(slower=2.0), 2000, 5)
+    lag = np.repeat(np.random.default_rng(5).exponential(1.0, 2000), 2)
+    late = replace(measured, lag_s=lag, latency_s=measured.latency_s + lag)
+    judgement = judge(late, Budgets(), CanaryLimits(), has_stable=True, finished=True)
+    assert judgement.guardrail("latency_ratio").phase is Phase.HARMED
+
+
+def test_waiting_for_a_lane_of_the_candidate_is_its_own_slowness():
+    measured = simulate(Scenario(), 2000, 5)
+    lag = np.where(measured.arm == Arm.CANDIDATE, 0.1, 0.0)
+    queued = replace(measured, lag_s=lag, latency_s=measured.latency_s + lag)
+    judgement = judge(queued, Budgets(), CanaryLimits(), has_stable=True, finished=True)
+    assert judgement.guardrail("latency_ratio").phase is Phase.HARMED
+
+
 def test_a_trajectory_is_thinned_and_ends_at_the_last_request():
     result = judged(HEALTHY, 3000).guardrail("error_rate")
     assert 2 <= len(result.trajectory) <= MAX_TRAJECTORY_POINTS
