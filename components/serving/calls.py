@@ -22,7 +22,7 @@ _PAUSE_S = 0.1
 _TRY_AGAIN = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED"})
 
 
-class CallFailed(Exception):  # noqa: N818 - what a failed call means is the caller's to say
+class CallFailed(Exception):
     """A server answered with an error, or not at all.
 
     Args:

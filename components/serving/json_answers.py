@@ -7,18 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from components.savedmodel.tensors import Array
+from components.savedmodel.tensors import Array, short_name
 from components.serving.status import invalid
 
 _PLAIN = frozenset({"int32", "int16", "int8", "uint8", "int64", "uint32", "uint64"})
-_SHORT = {"float16": "half", "float32": "float", "float64": "double", "object": "string"}
 _DIGITS = {"float32": 9, "float64": 17}
 """``std::numeric_limits<T>::max_digits10``."""
-
-
-def type_text(name: str) -> str:
-    """Return TensorFlow's C++ name of a dtype: ``float`` for ``float32``, ``half`` for ``float16``."""
-    return _SHORT.get(name, name)
 
 
 def decimals(array: Array) -> list[str]:
@@ -64,7 +58,7 @@ def values(name: str, array: Array) -> list[str]:
     if kind == "bool":
         return ["true" if value else "false" for value in array.ravel().tolist()]
     if kind != "object":
-        raise invalid(f"Failed to write JSON value for tensor type: {type_text(kind)}")
+        raise invalid(f"Failed to write JSON value for tensor type: {short_name(kind)}")
     if name.endswith("_bytes"):
         return [f'{{"b64": "{base64.b64encode(item).decode()}"}}' for item in array.ravel().tolist()]
     return [string(item) for item in array.ravel().tolist()]

@@ -16,8 +16,7 @@ from typing import cast
 import numpy as np
 
 from components.core.signature import Signature, TensorSpec
-from components.savedmodel.tensors import Array
-from components.serving.json_answers import type_text
+from components.savedmodel.tensors import Array, short_name
 from components.serving.status import ServingError, invalid
 
 _DEBUG_LIMIT = 256
@@ -291,7 +290,7 @@ def _carrier(dtype: str, leaf: object) -> str:
 
 
 def _carrier_error(leaf: object, dtype: str) -> ServingError:
-    return ServingError("UNIMPLEMENTED", f"Conversion of JSON Value: {_debug(leaf)} to type: {type_text(dtype)}")
+    return ServingError("UNIMPLEMENTED", f"Conversion of JSON Value: {_debug(leaf)} to type: {short_name(dtype)}")
 
 
 def _explain(value: object, level: int, shape: list[int], dtype: str) -> None:
@@ -321,7 +320,7 @@ def _type_error(value: object, dtype: str) -> ServingError:
     names = {bool: str(value), type(None): "Null", str: "String", dict: "Object", list: "Array"}
     return invalid(
         f"JSON Value: {_debug(value)} Type: {names.get(type(value), 'Number')} is not of expected type: "
-        f"{type_text(dtype)}"
+        f"{short_name(dtype)}"
     )
 
 

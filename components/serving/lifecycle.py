@@ -216,16 +216,16 @@ class Models:
 
     def _load_version(self, name: str, entry: _Version) -> None:
         failure: ServingError | None = None
-        for _ in range(self._timing.retries + 1):
+        for tried in range(self._timing.retries + 1):
             if self._closed or entry.given_up.is_set():
+                break
+            if tried and entry.given_up.wait(max(0.0, self._timing.retry_s)):
                 break
             try:
                 loaded = self._load(name, entry.number, entry.path)
             except ServingError as error:
                 failure = error
                 log.error("%s version %d does not load: %s", name, entry.number, error)  # noqa: TRY400 - told in full
-                if entry.given_up.wait(max(0.0, self._timing.retry_s)):
-                    break
             else:
                 with self._changed:
                     entry.loaded, entry.state = loaded, "AVAILABLE"

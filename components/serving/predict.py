@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 from components.core.errors import Rejected
 from components.core.signature import CLASSIFY_METHOD, DEFAULT_SIGNATURE, PREDICT_METHOD, REGRESS_METHOD, Signature
-from components.savedmodel.tensors import Array, from_proto
-from components.serving.json_answers import type_text
+from components.savedmodel.tensors import Array, from_proto, short_name
 from components.serving.status import CODES, ServingError, invalid
 
 
@@ -149,7 +148,7 @@ def _check_types(signature: Signature, inputs: Mapping[str, Array]) -> None:
     """
     by_feed = sorted(inputs, key=lambda alias: signature.inputs[alias].name)
     for index, alias in enumerate(by_feed):
-        sent, wanted = type_text(inputs[alias].dtype.name), type_text(signature.inputs[alias].dtype)
+        sent, wanted = short_name(inputs[alias].dtype.name), short_name(signature.inputs[alias].dtype)
         if sent != wanted:
             raise invalid(f"from Session::Run: Expects arg[{index}] to be {wanted} but {sent} is provided")
 

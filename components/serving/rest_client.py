@@ -170,7 +170,10 @@ def _jsonable(array: Array) -> object:
 def _array(alias: str, value: object, dtype: str) -> Array:
     try:
         if dtype != "string":
-            return np.array(value, numpy_dtype(dtype))
+            plain = np.array(value)
+            if plain.dtype.kind in "OU":  # null and text, which NumPy would turn into numbers
+                raise TypeError("not only numbers")  # noqa: TRY301 - told with the others below
+            return plain.astype(numpy_dtype(dtype))
         array = np.array(value, object)
         return np.array([_text(item) for item in array.flat] + [b""], object)[:-1].reshape(array.shape)
     except (TypeError, ValueError, OverflowError) as error:

@@ -31,6 +31,9 @@ from components.serving.status import ServingError
 
 log = logging.getLogger(__name__)
 
+_LINGER_S = 2.0
+"""Seconds a connection stays open for the rest of a body that was refused unread, so that the client sees why."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -55,6 +58,8 @@ def check(flags: Flags) -> tuple[ModelConfig, ...]:
     if not flags.model_base_path and not flags.model_config_file:
         raise _bad_flags("Both server_options.model_base_path and server_options.model_config_file are empty!")
     try:
+        if flags.enable_batching:
+            log.warning("--enable_batching: parameters are checked, but this server runs each request by itself")
         if flags.batching_parameters_file:
             read_batching(Path(flags.batching_parameters_file))
         if flags.model_config_file:
@@ -215,7 +220,8 @@ class Server:
             cors=flags.rest_api_enable_cors_support,
         )
         runner = web.ServerRunner(
-            web.Server(rest.handle, access_log=None), shutdown_timeout=flags.slipway_drain_seconds
+            web.Server(rest.handle, access_log=None, lingering_time=_LINGER_S),
+            shutdown_timeout=flags.slipway_drain_seconds,
         )
         await runner.setup()
         try:
