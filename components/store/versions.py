@@ -164,6 +164,7 @@ def pull(
             not those of the manifest (``CORRUPT_VERSION``), or ``out_dir`` holds something else (``NOT_EMPTY``).
         Unavailable: The store or the disk fails.
     """
+    out_dir = out_dir.absolute()
     wanted = manifest(store, model, version)
     if digest is not None and wanted.digest != digest:
         raise Rejected(
@@ -297,7 +298,7 @@ def _take_place(staging: Path, out_dir: Path, wanted: VersionManifest) -> None:
 @contextlib.contextmanager
 def _staging(out_dir: Path) -> Iterator[Path]:
     """Make a directory beside ``out_dir``; remove it on the way out, and those that a killed process left."""
-    parent = out_dir.absolute().parent
+    parent = out_dir.parent
     parent.mkdir(parents=True, exist_ok=True)
     start = f".{out_dir.name}.pulling-"
     for leftover in parent.glob(f"{start}*"):

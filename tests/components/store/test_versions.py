@@ -154,6 +154,14 @@ def test_a_version_that_is_there_already_is_left_alone(store: ObjectStore, model
     assert (tmp_path / "out").stat().st_ino == inode
 
 
+def test_a_relative_directory_is_filled(
+    store: ObjectStore, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    versions.pull(store, MODEL, _publish(store, model), Path("out"), digest=None)
+    assert (tmp_path / "out/saved_model.pb").exists()
+
+
 def test_an_empty_directory_is_filled(store: ObjectStore, model: Path, tmp_path: Path):
     (tmp_path / "out").mkdir()
     versions.pull(store, MODEL, _publish(store, model), tmp_path / "out", digest=None)
