@@ -224,9 +224,11 @@ def _unpack_entry(archive: Path, opened: zipfile.ZipFile, member: zipfile.ZipInf
     if member.flag_bits & 0x1:
         raise _refused(archive, "ARCHIVE_SPECIAL", "members that are not encrypted", member.filename)
     # zipfile cuts a name at its first NUL and turns the system's separator into a slash: judge what the file says.
-    if member.is_dir():
+    if member.orig_filename.endswith("/") and not member.file_size:
         writer.directory(member.orig_filename)
         return
+    if member.orig_filename.endswith("/"):
+        raise _refused(archive, "ARCHIVE_SPECIAL", "directories without content", member.orig_filename)
     with opened.open(member) as content:
         writer.file(member.orig_filename, member.file_size, content)
 

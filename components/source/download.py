@@ -13,7 +13,6 @@ from components.core.clock import Clock
 from components.core.errors import Rejected, Unavailable
 from components.core.process import Progress, silent
 
-_CHUNK = 2**20
 _IDLE_S = 30.0
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_REDIRECTS = 10
@@ -60,7 +59,7 @@ def download(
                 return
 
 
-class _TryAgain(Exception):  # noqa: N818 - a signal between two functions here
+class _TryAgain(Exception):
     """The server said that trying again may help, or ended too early."""
 
 
@@ -119,7 +118,7 @@ class _Transfer:
     def _append(self, response: httpx.Response) -> None:
         with self.target.open("r+b" if self.written else "wb") as stream:
             stream.seek(self.written)
-            for chunk in response.iter_raw(_CHUNK):
+            for chunk in response.iter_raw():
                 if self.written + len(chunk) > self.max_bytes:
                     raise self._too_large("more")
                 stream.write(chunk)

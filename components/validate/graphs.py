@@ -76,8 +76,7 @@ class MetaGraph:
 
     def cycle(self) -> str:
         """Return a function that calls itself, directly or through others; empty if there is none."""
-        order, states = self._postorder()
-        return "" if order else next(name for name, state in states.items() if state == 1)
+        return self._postorder()[1]
 
     def expansion(self) -> int:
         """Return how many nodes the largest scope has once every call is replaced by its function (acyclic only)."""
@@ -88,9 +87,9 @@ class MetaGraph:
             size[scope] = min(_SATURATED, own + sum(size[name] for name in self.calls[scope]))
         return max(size.values(), default=0)
 
-    def _postorder(self) -> tuple[list[str], dict[str, int]]:
-        """Scopes with callees first (none if there is a cycle), and the state of each: 1 entered, 2 left."""
-        states: dict[str, int] = {}
+    def _postorder(self) -> tuple[list[str], str]:
+        """Scopes with callees first; and, in place of the rest, a function that was met within its own calls."""
+        states: dict[str, int] = {}  # 1 entered, 2 left
         order: list[str] = []
         for start in self.scopes:
             pending = [(start, iter(self.calls[start]))] if start not in states else []
@@ -103,11 +102,11 @@ class MetaGraph:
                     order.append(scope)
                     pending.pop()
                 elif states.get(following) == 1:
-                    return [], states
+                    return order, following
                 elif following not in states:
                     states[following] = 1
                     pending.append((following, iter(self.calls[following])))
-        return order, states
+        return order, ""
 
     def reach(self, roots: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
         """Return the main graph's nodes needed for some tensors or ops, and the functions those call.
