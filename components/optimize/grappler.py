@@ -39,6 +39,7 @@ def optimize(graph: GraphRewrite, optimizers: Sequence[str]) -> None:
             node.op = "Placeholder"
             node.attr.clear()
             node.attr["dtype"].type = dtype
+            node.attr["shape"].shape.unknown_rank = True
     item.collection_def["train_op"].node_list.value.extend(graph.roots())
     optimized = tf_optimizer.OptimizeGraph(_config(optimizers), item, verbose=False, cluster=_cluster())
     _set_lowering(optimized, lowered)

@@ -71,7 +71,8 @@ def apply(graph: GraphRewrite) -> Outcome:
     folded: dict[tuple[str, bytes], str] = {}
     fired, reasons = 0, []
     for node in linear:
-        chain = _follow(node, around)
+        with np.errstate(all="ignore"):  # a factor that is not finite is refused for the whole chain
+            chain = _follow(node, around)
         if isinstance(chain, str):
             reasons.append(f"{node.op} {node.name}: {chain}")
         else:
@@ -136,8 +137,7 @@ def _take(node: Any, chain: _Chain, around: _Surroundings) -> bool:  # noqa: ANN
         case "Mul":
             chain.multiply(term)
         case "RealDiv":
-            with np.errstate(divide="ignore"):  # a factor that is not finite is refused for the whole chain
-                chain.multiply(1 / term)
+            chain.multiply(1 / term)
         case "Add" | "AddV2":
             chain.add(term)
         case "Sub":
