@@ -74,7 +74,6 @@ class LocalStore:
         """Write an object that does not exist, or find there exactly these bytes."""
         path = self._path(key)
         with self._temporary(path, data) as temporary, _naming(path):
-            _stamp_above(temporary, Generation(0))
             made = _generation(temporary.stat())
             if not self._link(temporary, path):
                 return self._same_or_conflict(key, data, reason="EXISTS")
@@ -84,10 +83,9 @@ class LocalStore:
     def replace(self, key: str, data: bytes | Path, generation: Generation) -> Generation:
         """Write over exactly one generation of an object, or find there exactly these bytes."""
         path = self._path(key)
-        with self._temporary(path, data) as temporary, self._locked(), _naming(path):
+        with self._temporary(path, data, above=generation) as temporary, self._locked(), _naming(path):
             if self._now_at(path) != generation:
                 return self._same_or_conflict(key, data, reason="CHANGED")
-            _stamp_above(temporary, generation)
             made = _generation(temporary.stat())
             temporary.replace(path)
             _flush(path.parent)
@@ -170,7 +168,7 @@ class LocalStore:
         return _generation(status)
 
     @contextlib.contextmanager
-    def _temporary(self, path: Path, data: bytes | Path) -> Iterator[Path]:
+    def _temporary(self, path: Path, data: bytes | Path, *, above: int = 0) -> Iterator[Path]:
         self._prepare()
         temporary = self._root / _OWN / "tmp" / f"{secrets.token_hex(8)}"
         try:
@@ -178,6 +176,7 @@ class LocalStore:
                 shutil.copyfileobj(source, target, 1 << 20)
                 target.flush()
                 os.fsync(target.fileno())
+            _stamp(temporary, above=above)
             yield temporary
         finally:
             with contextlib.suppress(OSError):
@@ -263,13 +262,13 @@ def _generation(status: os.stat_result) -> Generation:
     return Generation(status.st_mtime_ns)
 
 
-def _stamp_above(path: Path, generation: Generation) -> None:
-    """Set the time of ``path`` above ``generation``, even if the clock went back or the file system rounds times."""
+def _stamp(path: Path, *, above: int) -> None:
+    """Set the time of ``path``: finer than the kernel does, and above ``above`` even if the clock went back."""
     for step_ns in (1, 1_000, 1_000_000_000, 2_000_000_000):
         # The system's own time: a generation is an identity, not a time that anybody reads.
-        wanted = max(time.time_ns(), generation + step_ns)
+        wanted = max(time.time_ns(), above + step_ns)
         os.utime(path, ns=(wanted, wanted))
-        if path.stat().st_mtime_ns > generation:
+        if path.stat().st_mtime_ns > above:  # a file system may round
             return
 
 

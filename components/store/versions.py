@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from components.core import digest as digests
 from components.core.clock import Clock
 from components.core.digest import Digest, FileEntry, FileManifest
-from components.core.errors import Conflict, Rejected
+from components.core.errors import Conflict, Rejected, Unavailable
 from components.core.process import Progress, from_os_error, silent
 from components.store import layout
 from components.store.parallel import each
@@ -304,16 +304,23 @@ def _staging(out_dir: Path) -> Iterator[Path]:
     for leftover in parent.glob(f"{start}*"):
         with contextlib.suppress(OSError), _held(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
-    staging = Path(tempfile.mkdtemp(prefix=start, dir=parent))
-    try:
-        with _held(staging):
-            staging.mkdir(
-                mode=0o755, exist_ok=True
-            )  # another puller may have taken it for a leftover before it was held
+    with contextlib.ExitStack() as held:
+        staging = _new_and_held(parent, start, held)
+        try:
             staging.chmod(0o755)
             yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _new_and_held(parent: Path, start: str, held: contextlib.ExitStack) -> Path:
+    for _ in range(100):  # another process may take a directory for a leftover in the moment before it is held
+        path = Path(tempfile.mkdtemp(prefix=start, dir=parent))
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            held.enter_context(_held(path))
+            path.stat()
+            return path
+    raise Unavailable(f"{parent}: directories go away as soon as they are made", reason="DISK")
 
 
 @contextlib.contextmanager

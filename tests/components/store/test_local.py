@@ -26,6 +26,13 @@ def test_objects_lie_where_a_server_finds_them(tmp_path: Path):
     assert (tmp_path / "store/m/1/saved_model.pb").read_bytes() == b"graph"
 
 
+def test_a_deleted_version_leaves_no_empty_directory_for_a_server_to_find(tmp_path: Path):
+    store = LocalStore(tmp_path / "store")
+    store.create("m/2/a", b"")
+    store.delete("m/1/variables/a", store.create("m/1/variables/a", b""))
+    assert [path.name for path in (tmp_path / "store/m").iterdir()] == ["2"]
+
+
 def test_reading_makes_no_directory(tmp_path: Path):
     store = LocalStore(tmp_path / "store")
     assert store.read("m/a") is None

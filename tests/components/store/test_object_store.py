@@ -109,7 +109,7 @@ def test_deleting_takes_the_generation_that_was_read(store: ObjectStore):
 
 def test_a_key_that_is_made_anew_never_has_a_former_generation(store: ObjectStore):
     seen = set()
-    for _ in range(20):
+    for _ in range(100):
         generation = store.create("m/a", b"same")
         assert generation not in seen
         seen.add(generation)

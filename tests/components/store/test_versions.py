@@ -198,8 +198,8 @@ def test_two_pulls_to_one_place_do_not_disturb_each_other(opener: Opener, model:
     def pull(_: int) -> None:
         versions.pull(opener(), MODEL, version, tmp_path / "here/out", digest=None)
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(pull, range(4)))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(pull, range(16)))
     assert digest.of_directory(tmp_path / "here/out") == digest.of_directory(model)
     assert _names(tmp_path / "here") == ["out"]
 
