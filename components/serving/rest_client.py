@@ -172,7 +172,7 @@ def _array(alias: str, value: object, dtype: str) -> Array:
         if dtype != "string":
             plain = np.array(value)
             if plain.dtype.kind in "OU":  # null and text, which NumPy would turn into numbers
-                raise TypeError("not only numbers")  # noqa: TRY301 - told with the others below
+                raise TypeError("not only numbers")
             return plain.astype(numpy_dtype(dtype))
         array = np.array(value, object)
         return np.array([_text(item) for item in array.flat] + [b""], object)[:-1].reshape(array.shape)

@@ -45,9 +45,10 @@ def test_records_come_back_as_they_were_written(tmp_path: Path, found: list[Warm
 
 
 def test_the_same_records_give_the_same_bytes_whatever_the_order_of_inputs(tmp_path: Path):
-    x, y = np.float32([1]), np.int64([2])
-    first = write(tmp_path / "a", "m", [WarmupRecord("s", {"x": x, "y": y})]).read_bytes()
-    second = write(tmp_path / "b", "m", [WarmupRecord("s", {"y": y, "x": x})]).read_bytes()
+    inputs = {f"input_{number}": np.int64([number]) for number in range(40)}  # enough for a hash map to show its order
+    backwards = dict(reversed(inputs.items()))
+    first = write(tmp_path / "a", "m", [WarmupRecord("s", inputs)]).read_bytes()
+    second = write(tmp_path / "b", "m", [WarmupRecord("s", backwards)]).read_bytes()
     assert first == second
 
 
