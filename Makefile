@@ -110,12 +110,12 @@ format: env ## Format the code and mend what can be mended
 
 .PHONY: bench
 bench: env ## Run the benchmarks: one table a claim
-	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(PY) "$$file"; done
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(PY) "$$file"; done
 
 # ------------------------------------------------------------------------------------------------- generated files
 
 # Modules that write a committed file; with --check each compares instead, and writes nothing.
-GENERATORS := components.savedmodel.generate_descriptors pipelines.spec_docs
+GENERATORS := components.savedmodel.generate_descriptors pipelines.spec_docs pipelines.compiled_example
 
 .PHONY: generate
 generate: env ## Remake the committed files that are generated

@@ -8,7 +8,7 @@ import yaml
 from hera.workflows import models
 from pydantic import BaseModel
 
-from components.core.spec import Schedule, SecretRef
+from components.core.spec import Schedule, SecretRef, Train
 from components.source.train import command
 from manifests.document import dumper
 from pipelines.parameters import BASE_DIR, IDENTITY, SPEC, STATE, TARGET
@@ -125,13 +125,14 @@ def _output(artifact: Artifact) -> models.Artifact:
 
 def _container(node: Node) -> models.Container:
     inputs, output = _parameter(BASE_DIR.name), _mount(node)
-    words = command(node.train, output=output, inputs=inputs) if node.train else _step_command(node)
+    train = node.runs if isinstance(node.runs, Train) else None
+    words = command(train, output=output, inputs=inputs) if train else _step_command(node)
     limits = {"cpu": node.resources.cpu, "memory": node.resources.memory}
     return models.Container(
         image=node.image,
         command=words[:1],
         args=words[1:],
-        working_dir=inputs if node.train else None,
+        working_dir=inputs if train else None,
         env=[_env(name, value) for name, value in node.env.items()] or None,
         resources=models.ResourceRequirements(requests=dict(limits), limits=limits),
         security_context=models.SecurityContext(
@@ -143,11 +144,11 @@ def _container(node: Node) -> models.Container:
 
 def _mount(node: Node) -> str:
     """The user's command is promised a folder that is there; a step makes its own outputs."""
-    return f"{_OUTPUTS}/{node.outputs[0].name}" if node.train else _OUTPUTS
+    return f"{_OUTPUTS}/{node.outputs[0].name}" if isinstance(node.runs, Train) else _OUTPUTS
 
 
 def _step_command(node: Node) -> list[str]:
-    words = ["slipway", "--state", _parameter(STATE.name), "step", node.name]
+    words = ["slipway", "--state", _parameter(STATE.name), "step", str(node.runs)]
     given = {"--spec-json": SPEC, "--identity": IDENTITY, "--base-dir": BASE_DIR, "--target": TARGET}
     for option, parameter in given.items():
         words += [option, _parameter(parameter.name)]

@@ -7,6 +7,7 @@ time and know no component without a Python function.
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -20,6 +21,7 @@ from pipelines.plan import Node, Plan
 from pipelines.steps import Artifact, ArtifactKind
 
 _TYPES = {ArtifactKind.RECORD: "Artifact", ArtifactKind.MODEL: "Model"}
+_OUTCOME = "outcome"
 _BACKOFF, _BACKOFF_FACTOR, _BACKOFF_MAX = "30s", 2.0, "300s"
 
 _ENTER = 'mkdir -p "$0" && cd "$1" && shift && exec "$@"'
@@ -65,6 +67,16 @@ def recurring(plan: Plan) -> str:
     )
 
 
+def nodes(plan: Plan) -> tuple[Node, ...]:
+    """Return the nodes of the pipeline's chain: the plan's, and one that fails unless the release was promoted.
+
+    Kubeflow makes an exit task the ``exit`` hook of an Argo DAG task, and Argo takes no account of a hook's failure
+    (``workflow/controller/dag.go``, ``assessDAGPhase``): the exit step alone would leave a rolled back release green.
+    """
+    outcome = replace(plan.exit, name=_OUTCOME, does="fail unless the release was promoted", lost_pod_retries=0)
+    return (*plan.nodes, outcome)
+
+
 def component(node: Node) -> str:
     """Return a node as a reusable component: YAML for ``kfp.components.load_component_from_text``."""
     inputs: list[dict[str, str]] = [
@@ -81,9 +93,9 @@ def component(node: Node) -> str:
 
 
 def _command(node: Node) -> list[str]:
-    if node.train is None:
-        return ["slipway", "step", node.name, "--executor-input", "{{$}}"]
-    return _users_command(node.train, node.outputs[0])
+    if isinstance(node.runs, str):
+        return ["slipway", "step", node.runs, "--executor-input", "{{$}}"]
+    return _users_command(node.runs, node.outputs[0])
 
 
 def _users_command(train: Train, output: Artifact) -> list[str]:
@@ -111,14 +123,15 @@ def _function(plan: Plan) -> Callable[..., None]:
             STATE.name: state,
             RUN_ID.name: dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         }
-        # Its retry is off: Kubeflow tries again after any failure, and a rolled back release is to end red at once.
         at_exit = _task(plan.exit, values)
         with dsl.ExitHandler(at_exit, name=plan.name):
             made: dict[Artifact, object] = {}
             previous = None
-            for node in plan.nodes:
+            for node in nodes(plan):
                 task = _task(node, values | {each.name: made[each] for each in node.inputs})
-                task.set_retry(node.lost_pod_retries, _BACKOFF, _BACKOFF_FACTOR, _BACKOFF_MAX)
+                if node.lost_pod_retries:
+                    # Kubeflow tries again after any failure; a step that finds its rejection recorded stops at once.
+                    task.set_retry(node.lost_pod_retries, _BACKOFF, _BACKOFF_FACTOR, _BACKOFF_MAX)
                 if previous is not None:
                     task.after(previous)
                 made |= {each: task.outputs[each.name] for each in node.outputs}

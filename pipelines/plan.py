@@ -54,7 +54,7 @@ class Node:
         name: Its name, unique in the plan.
         does: What it does, in one line.
         image: Image it runs.
-        train: The user's own command; none where the node runs ``slipway step NAME``.
+        runs: The user's own command, or the name that ``slipway step`` is given.
         parameters: Pipeline parameters it is given.
         inputs: Artifacts it reads; every one is an output of an earlier node.
         outputs: Artifacts it makes.
@@ -69,7 +69,7 @@ class Node:
     name: str
     does: str
     image: str
-    train: Train | None
+    runs: Train | str
     parameters: tuple[Parameter, ...]
     inputs: tuple[Artifact, ...]
     outputs: tuple[Artifact, ...]
@@ -161,7 +161,7 @@ def _training(spec: ReleaseSpec) -> Node | None:
         name=TRAIN,
         does="run the user's own training image",
         image=train.image,
-        train=train,
+        runs=train,
         parameters=(BASE_DIR,),
         inputs=(),
         outputs=(TRAINED_MODEL,),
@@ -182,7 +182,7 @@ def _step(spec: ReleaseSpec, step: StepDef) -> Node:
         name=step.name,
         does=step.does,
         image=_image(spec, step.image),
-        train=None,
+        runs=step.name,
         parameters=PARAMETERS,
         inputs=(TRAINED_MODEL, *step.inputs) if adopts else step.inputs,
         outputs=step.outputs,
@@ -199,7 +199,7 @@ def _finish(spec: ReleaseSpec) -> Node:
         name=FINISH,
         does="end the release, however it went: roll back what has no verdict, join the evidence",
         image=_image(spec, Image.DEPLOY),
-        train=None,
+        runs=FINISH,
         parameters=PARAMETERS,
         inputs=(),
         outputs=(),
