@@ -1,9 +1,9 @@
 """How often the canary's judge is right, and after how many requests: simulated, through the judge a release uses.
 
 Run as ``python -m benchmarks.canary_characteristics [--runs N]``. Every row simulates paired requests (each one goes to
-both servers), looks after every single one, and stops at the first decision. Seeds are fixed. The targets printed beside are
-those of a traffic split that gives the candidate 10 %, hence nine stable requests for each of its own; a replay has one,
-so it needs more candidate requests to tell rare errors and slow answers from stable's.
+both servers), looks after every single one, and stops at the first decision. Seeds are fixed. The targets printed
+beside are those of a traffic split that gives the candidate 10 %, hence nine stable requests for each of its own; a
+replay has one, so it needs more candidate requests to tell rare errors and slow answers from stable's.
 """
 
 import argparse

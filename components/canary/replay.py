@@ -8,7 +8,7 @@ than it was due is reported as lag.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -149,6 +149,17 @@ def run(
     return judgement.model_copy(update={"sample": sample, "stable_version": None if stable is None else stable.version})
 
 
+def arm_orders(arms: Sequence[Arm], seed: int) -> Iterator[tuple[Arm, ...]]:
+    """Yield for each request the order in which the servers are asked, by chance and the same for the same seed.
+
+    Whoever is asked first finds the machine idle; that must be no advantage of either.
+    """
+    # Another stream than the one that draws the requests.
+    random = np.random.default_rng([seed, 1])
+    while True:
+        yield tuple(arms[index] for index in random.permutation(len(arms)))
+
+
 class _Replay:
     """The state of one run: the main thread schedules and records, lanes send, one thread judges."""
 
@@ -167,7 +178,7 @@ class _Replay:
         self._limits = limits
         self._clock = clock
         self._stream = requests.stream(traffic.seed)
-        self._order = np.random.default_rng([traffic.seed, 1])
+        self._orders = arm_orders(sorted(targets), traffic.seed)
         self._lanes = {arm: ThreadPoolExecutor(traffic.max_in_flight, f"canary-{arm.name.lower()}") for arm in targets}
         self._bench = ThreadPoolExecutor(1, "canary-judge")
         self._lock = threading.Lock()
@@ -192,9 +203,11 @@ class _Replay:
         return self._drain(progress)
 
     def close(self) -> None:
-        """Let go of the lanes; a request in flight ends by itself within its timeout."""
+        """Drop what has not left, and wait for what is in flight, within its timeout: callers close clients next."""
         for lane in (*self._lanes.values(), self._bench):
             lane.shutdown(wait=False, cancel_futures=True)
+        for lane in (*self._lanes.values(), self._bench):
+            lane.shutdown(wait=True)
 
     def _dispatch(self, number: int, due_s: float) -> None:
         inputs = next(self._stream)
@@ -203,9 +216,7 @@ class _Replay:
         self._clock.sleep(due_s - self._clock.monotonic_s())
         exchange = _Exchange(number, due_s, len(prepared))
         self._open.append(exchange)
-        arms = sorted(prepared)
-        # Whoever is asked first finds the machine idle; chance decides, so that it is no advantage of either.
-        for arm in arms if self._order.random() < 0.5 else reversed(arms):
+        for arm in next(self._orders):
             self._lanes[arm].submit(self._exchange, exchange, arm, prepared[arm])
 
     def _prepare(self, target: Target, inputs: Mapping[str, Array]) -> Prepared | CallFailed:

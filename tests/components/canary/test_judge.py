@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.canary_characteristics import ROWS, Scenario, simulate, stopped, summary
+from components.canary import guardrails
 from components.canary.judge import ALPHA_WEIGHTS, LIVENESS_REQUESTS, decide, judge, split_alpha
 from components.canary.measure import Arm, Measurements, Recorder
 from components.core.spec import Budgets, CanaryLimits
@@ -224,6 +225,11 @@ def test_a_sender_that_is_late_hides_no_slow_candidate():
     late = replace(measured, lag_s=lag, latency_s=measured.latency_s + lag)
     judgement = judge(late, Budgets(), CanaryLimits(), has_stable=True, finished=True)
     assert judgement.guardrail("latency_ratio").phase is Phase.HARMED
+
+
+def test_a_good_median_does_not_make_up_for_a_bad_tail():
+    tail = guardrails.latency_ratio(simulate(Scenario(tail=0.05), 2000, 5), Budgets(), 1.25, 0.005)
+    assert tail.log_safety.max() < np.log(20)
 
 
 def test_waiting_for_a_lane_of_the_candidate_is_its_own_slowness():
