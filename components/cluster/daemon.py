@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from components.core.errors import EXIT_OK, Rejected, SlipwayError, Unavailable
 from components.core.process import ENTRY, tail
 
 _POLL_S = 0.05
+_STRAY_DEADLINE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def start(
         Rejected: It ended before it was ready.
         Unavailable: It says that it cannot run now (exit code 20), or was not ready in time.
     """
-    ready.unlink(missing_ok=True)
+    stop(ready, deadline_s=_STRAY_DEADLINE_S, clock=clock)  # one that a killed command had only just started
     pid = _spawn([sys.executable, "-P", str(ENTRY), "--module", module, *arguments], log, environment)
     until = clock.monotonic_s() + deadline_s
     try:
@@ -127,32 +128,44 @@ def find(ready: Path) -> Daemon | None:
 
 
 def stop(ready: Path, *, deadline_s: float, clock: Clock) -> bool:
-    """Ask the process that wrote ``ready`` to end, kill it at the deadline, and return whether there was one."""
-    daemon = find(ready)
-    if daemon is not None:
+    """Ask every process that names ``ready`` to end, kill it at the deadline, and return whether there was one.
+
+    A command that was killed may have left a process that has not written its ready file yet; it is found as well.
+    """
+    running = _naming(ready)
+    for pid in running:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(daemon.pid, signal.SIGTERM)
-        until = clock.monotonic_s() + deadline_s
-        while _is_ours(daemon.pid, ready) and clock.monotonic_s() < until:
-            clock.sleep(_POLL_S)
-        if _is_ours(daemon.pid, ready):
+            os.kill(pid, signal.SIGTERM)
+    until = clock.monotonic_s() + deadline_s
+    while running and clock.monotonic_s() < until and any(_is_ours(pid, ready) for pid in running):
+        clock.sleep(_POLL_S)
+    for pid in running:
+        if _is_ours(pid, ready):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(daemon.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
     ready.unlink(missing_ok=True)
-    return daemon is not None
+    return bool(running)
 
 
 def _is_ours(pid: int, ready: Path) -> bool:
     _reap(pid)  # an ended child of this very process would otherwise look alive
-    try:
-        return str(ready).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        if Path("/proc/self").exists():
-            return False
-    except OSError:
-        return False
-    try:  # no /proc (macOS): the process table by its own command
-        shown = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, check=False)
-    except OSError:
-        return False
-    return str(ready).encode() in shown.stdout
+    return any(found == pid for found in _naming(ready, [pid]))
+
+
+def _naming(ready: Path, candidates: Sequence[int] | None = None) -> list[int]:
+    """Return the processes, of ``candidates`` or of all, whose command line names ``ready``; never this one."""
+    mine, wanted = os.getpid(), str(ready).encode()
+    return [pid for pid, command in _commands(candidates) if wanted in command and pid != mine]
+
+
+def _commands(candidates: Sequence[int] | None) -> Iterator[tuple[int, bytes]]:
+    if Path("/proc/self/cmdline").exists():
+        for pid in candidates or [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]:
+            with contextlib.suppress(OSError):
+                yield pid, Path(f"/proc/{pid}/cmdline").read_bytes()
+        return
+    selected = [option for pid in candidates or () for option in ("-p", str(pid))] or ["-ax"]
+    shown = subprocess.run(["ps", "-ww", "-o", "pid=,command=", *selected], capture_output=True, check=False).stdout
+    for line in shown.splitlines():
+        pid_text, _, command = line.strip().partition(b" ")
+        yield int(pid_text), command

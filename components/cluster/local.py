@@ -69,8 +69,7 @@ class LocalTarget:
 
     def running(self, model: str) -> tuple[Running, ...]:
         """Return the versions whose server runs."""
-        versions = sorted(int(path.name) for path in self._home(model).glob("[0-9]*") if path.name.isdigit())
-        return tuple(found for version in versions if (found := self._running(model, version)))
+        return tuple(found for version in self._versions(model) if (found := self._running(model, version)))
 
     def models(self) -> tuple[str, ...]:
         """Return the models this target knows, in sorted order."""
@@ -107,7 +106,7 @@ class LocalTarget:
         with self._locked(model):
             stopped = tuple(found.version for found in self.running(model))
             daemon.stop(self._home(model) / "relay.json", deadline_s=_STOP_DEADLINE_S, clock=self.clock)
-            for version in stopped:
+            for version in self._versions(model):
                 daemon.stop(self._ready(model, version), deadline_s=_STOP_DEADLINE_S, clock=self.clock)
             return stopped
 
@@ -152,6 +151,9 @@ class LocalTarget:
         directory.parent.mkdir(parents=True, exist_ok=True)
         revision.pull(directory)
         digest.require(directory, revision.digest, what=f"{revision.model} version {revision.version}")
+
+    def _versions(self, model: str) -> list[int]:
+        return sorted(int(path.name) for path in self._home(model).glob("[0-9]*") if path.name.isdigit())
 
     def _running(self, model: str, version: int) -> Running | None:
         home = self._home(model) / str(version)

@@ -62,7 +62,12 @@ def test_a_reply_and_progress_reach_the_parent_and_chatter_does_not(child):
 def test_an_error_arrives_in_its_own_family_with_all_it_says(child):
     with pytest.raises(Rejected) as error:
         run_module(child, {"do": "reject"}, limits=Limits(30))
-    assert (error.value.expected, error.value.got, error.value.fix, error.value.reason) == ("yes", "maybe", "say yes", "NO")
+    assert (error.value.expected, error.value.got, error.value.fix, error.value.reason) == (
+        "yes",
+        "maybe",
+        "say yes",
+        "NO",
+    )
     with pytest.raises(Unavailable, match="later"):
         run_module(child, {"do": "unavailable"}, limits=Limits(30))
     with pytest.raises(Bug, match="RuntimeError: oops"):

@@ -45,7 +45,9 @@ def test_a_short_spec_is_enough_and_the_rest_has_defaults(spec_file):
 
 
 def test_all_mistakes_are_told_at_once_each_with_its_file_and_line(spec_file):
-    said = refused(spec_file, GOOD.replace("model: digits", "model: Digits").replace("inputs:", "imputs:") + "cannary: {}\n")
+    said = refused(
+        spec_file, GOOD.replace("model: digits", "model: Digits").replace("inputs:", "imputs:") + "cannary: {}\n"
+    )
     assert "3 mistakes" in said
     assert "release.yaml:2: model: must be lower-case letters" in said
     assert "found 'Digits'" in said
@@ -65,7 +67,9 @@ def test_a_wrong_type_says_what_was_found(spec_file):
 
 
 def test_two_sources_or_none_are_refused(spec_file):
-    assert "exactly one of train, fetch, version" in refused(spec_file, GOOD.replace("store:", "  fetch: {uri: a}\nstore:"))
+    assert "exactly one of train, fetch, version" in refused(
+        spec_file, GOOD.replace("store:", "  fetch: {uri: a}\nstore:")
+    )
     assert "found none" in refused(spec_file, "apiVersion: slipway.dev/v1\nmodel: a\nsource: {}\nstore: {uri: s}\n")
 
 
@@ -76,7 +80,9 @@ def test_a_missing_file_suggests_a_similar_one(spec_file):
     assert "release.yaml" in said
 
 
-@pytest.mark.parametrize("text", ["", "just words", "- a\n- b\n", "a: [1\n", "a: {b: 1\n", "\t- x", "a: !!python/object:os.system x\n"])
+@pytest.mark.parametrize(
+    "text", ["", "just words", "- a\n- b\n", "a: [1\n", "a: {b: 1\n", "\t- x", "a: !!python/object:os.system x\n"]
+)
 def test_what_is_no_spec_is_refused_with_a_reason(spec_file, text):
     said = refused(spec_file, text)
     assert "release.yaml" in said
@@ -132,7 +138,9 @@ def test_a_secret_is_a_reference_and_its_value_never_shows(spec_file, name):
 
 
 def test_a_mistake_beside_a_secret_does_not_print_it(spec_file):
-    said = refused(spec_file, GOOD.replace("    inputs", "    env: {A_TOKEN: {secret: s, value: hunter22}}\n    inputs"))
+    said = refused(
+        spec_file, GOOD.replace("    inputs", "    env: {A_TOKEN: {secret: s, value: hunter22}}\n    inputs")
+    )
     assert "hunter22" not in said
 
 
