@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from components.optimize.report import OutputParity, PassReport, Timing
+from components.core.optimization import OutputParity, PassReport, Timing
 
 SLOWER = 1.02
 """The original is kept when even the lower 95 % bound of the latency ratio is above this."""

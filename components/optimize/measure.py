@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from components.core.optimization import Timing
 from components.core.process import Progress
 from components.core.signature import DEFAULT_SIGNATURE
 from components.core.spec import Measure
-from components.optimize.report import Timing
 from components.savedmodel.generate_inputs import generate
 from components.savedmodel.load import Arrays, Servable, load
 

@@ -14,9 +14,9 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
 from components.core.errors import Rejected
+from components.core.optimization import OutputParity
 from components.core.signature import Contract, Signature, compare
 from components.core.spec import Tolerance
-from components.optimize.report import OutputParity
 from components.savedmodel.generate_inputs import generate
 from components.savedmodel.inspect import read, warmup_records
 from components.savedmodel.load import Arrays, Servable, load

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from components.core.clock import SystemClock
 from components.core.errors import Rejected
+from components.core.optimization import OptimizeReport
 from components.core.process import Crashed, Limits, Progress, run_module, silent
 from components.core.spec import Optimize
-from components.optimize.report import OptimizeReport
 from components.optimize.selection import RUNNING, select
 from components.savedmodel.inspect import read
 

@@ -17,13 +17,13 @@ from pydantic import BaseModel
 from tensorflow.python.framework import op_def_registry
 
 from components.core.errors import Rejected, SlipwayError
+from components.core.optimization import OptimizeReport, OutputParity, PassReport
 from components.core.process import Progress, answer
 from components.core.spec import Measure, Tolerance
 from components.optimize.choose import choose, doubt_about
 from components.optimize.measure import Measured, hardware, measure
 from components.optimize.outcome import Outcome
 from components.optimize.parity import Evidence, collect, differences
-from components.optimize.report import OptimizeReport, OutputParity, PassReport
 from components.optimize.selection import RUNNING, Selected, parse
 from components.savedmodel.inspect import every_node
 from components.savedmodel.rewrite import GraphRewrite, read, write

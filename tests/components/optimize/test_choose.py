@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.core.optimization import OutputParity, PassReport, Timing
 from components.optimize.choose import SLOWER, choose
-from components.optimize.report import OutputParity, PassReport, Timing
 
 FIRED = PassReport(name="p", fired=3, nodes_before=9, nodes_after=6, bytes_before=9, bytes_after=6, seconds=0.1)
 SAME = OutputParity(

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from components.core.errors import Rejected
+from components.core.optimization import OutputParity
 from components.core.spec import Tolerance
 from components.optimize.parity import collect, differences, output_parity
-from components.optimize.report import OutputParity
 from components.savedmodel.inspect import WARMUP_FILE
 from components.savedmodel.messages import message
 from components.savedmodel.rewrite import read, write

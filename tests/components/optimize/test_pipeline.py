@@ -11,11 +11,11 @@ import pytest
 
 from components.core import digest
 from components.core.errors import Rejected
+from components.core.optimization import OptimizeReport
 from components.core.process import ENTRY
 from components.core.spec import EXACT_TOLERANCE, Measure, Optimize, Tolerance
 from components.optimize.outcome import Outcome
 from components.optimize.pipeline import optimize
-from components.optimize.report import OptimizeReport
 from components.optimize.selection import EXACT
 from components.optimize.worker import handle, untouchable
 from components.savedmodel import inspect
