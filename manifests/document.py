@@ -18,17 +18,13 @@ _STRING_TAG = "tag:yaml.org,2002:str"
 _AMBIGUOUS = re.compile(
     r"|~|null|y|n|yes|no|on|off|true|false|[-+]?\.?[0-9][0-9a-fxobtz_.:+\- ]*|[-+]?\.?(inf|infinity|nan)", re.IGNORECASE
 )
-_ONE_LINE = re.compile(r"[ -~]*")
-# Lines that neither begin the text with a blank nor end with one, and exactly one newline at the end.
-_BLOCK = re.compile(r"(?! )([!-~]|[ -~]*[!-~]|)(\n([ -~]*[!-~])?)*\n(?<!\n\n)")
-
 _NEVER_FOLD = 1_000_000
 
 
 def _style(text: str) -> str | None:
-    if _ONE_LINE.fullmatch(text):
-        return "'" if _AMBIGUOUS.fullmatch(text) else None
-    return "|" if _BLOCK.fullmatch(text) else '"'
+    if "\n" in text:
+        return "|"  # a wish: where a block could not hold the text exactly, PyYAML writes it in double quotes
+    return "'" if _AMBIGUOUS.fullmatch(text) else None
 
 
 @cache

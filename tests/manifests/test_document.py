@@ -69,6 +69,11 @@ def test_without_libyaml_the_text_is_the_same(spec, version):
     assert len(texts) == 1
 
 
+@given(st.text(" a\n\t\u00e9\u2028:#-'", max_size=8) | st.text(max_size=8))
+def test_without_libyaml_any_text_is_written_the_same(text):
+    assert len({yaml.dump({"k": text}, Dumper=dumper(base)) for base in (yaml.SafeDumper, yaml.CSafeDumper)}) == 1
+
+
 def test_no_anchor_stands_for_a_repeated_value():
     assert "&" not in to_yaml(render(CPU, VERSION))
     assert "*" not in to_yaml(render(CPU, VERSION))
