@@ -42,6 +42,8 @@ _NUMPY_NAMES = {
 
 _NUMBERS = {name: number for number, name in _NUMPY_NAMES.items()}
 
+_SHORT = {"float16": "half", "float32": "float", "float64": "double", "object": "string"}
+
 _FIELDS = {
     "float32": "float_val",
     "float64": "double_val",
@@ -69,6 +71,11 @@ def dtype_name(number: int) -> str:
     if number in _NUMPY_NAMES:
         return "string" if number == _STRING else _NUMPY_NAMES[number]
     return enum_name("tensorflow.DataType", number).removeprefix("DT_").lower()
+
+
+def short_name(name: str) -> str:
+    """Return the name TensorFlow's error messages use of a dtype or NumPy name: ``float`` for ``float32``."""
+    return _SHORT.get(name, name)
 
 
 def dtype_number(name: str) -> int:
