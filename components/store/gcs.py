@@ -6,7 +6,8 @@ What the client does by itself, and what it must not be left to do:
   settled by reading back: equal bytes are success.
 * It raises DataCorruption for a flipped byte and does not try again: we do, a few times. It does not look at all once a
   download went on after an interruption: we do.
-* It deletes a corrupt resumable upload without a precondition: we keep it from checking those and check them ourselves.
+* It checks a resumable upload only after it was committed, and then deletes it without a precondition: we give the
+  server the checksum beforehand, so that damaged bytes are never committed.
 
 ``STORAGE_EMULATOR_HOST`` is read by the client library itself.
 """
@@ -212,14 +213,12 @@ class GcsStore:
                 size=size,
                 content_type="application/octet-stream",
                 if_generation_match=generation,
+                # Either way the server knows the checksum before it commits, and refuses other bytes.
                 checksum="crc32c" if small else None,
+                crc32c_checksum_value=None if small else _crc32c(data),
                 **self._patience,
             )
-        written = Generation(int(blob.generation))
-        if blob.crc32c != _crc32c(data):
-            blob.delete(if_generation_match=written, **self._patience)
-            raise Corrupt
-        return written
+        return Generation(int(blob.generation))
 
     def _same_or_conflict(self, key: str, data: bytes | Path, reason: str) -> Generation:
         """Settle a failed precondition: our own write whose answer was lost, or somebody else's."""

@@ -189,6 +189,7 @@ def test_a_number_whose_directory_somebody_else_filled_is_left_to_them(store: Ob
     store.create(f"{MODEL}/1/saved_model.pb", b"copied here by hand")
     assert _publish(store, model) == (2, False)
     assert store.read(f"{MODEL}/1/saved_model.pb").data == b"copied here by hand"
+    assert json.loads(store.read(f"{MODEL}/.claims/1").data)["digest"] is None
     assert [manifest.version for manifest in versions.committed(store, MODEL)] == [2]
     assert _publish(store, model, OTHER) == (2, True)
 

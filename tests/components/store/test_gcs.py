@@ -218,14 +218,22 @@ def test_damage_in_the_part_before_an_interruption_is_found(bucket, gcs, tmp_pat
     assert (tmp_path / "f").read_bytes() == BIG
 
 
-def test_a_damaged_upload_that_the_server_accepts_is_removed_and_made_again(bucket, gcs, tmp_path: Path):
-    (tmp_path / "f").write_bytes(BIG)
-    fault = gcs.fault("corrupt-request", method="PUT", path="upload_id=")
-    bucket.create("m/big", tmp_path / "f")
-    assert fault.fired == 1
-    assert [method for method, path in gcs.log if method == "DELETE"] == ["DELETE"]
-    assert all("ifGenerationMatch=" in path for method, path in gcs.log if method == "DELETE")
-    assert gcs.buckets["models"]["team/a/m/big"].data == BIG
+@pytest.mark.parametrize("data", [b"token", BIG], ids=["one request", "many"])
+def test_a_damaged_upload_is_never_committed(bucket, gcs, data: bytes):
+    fault = gcs.fault("corrupt-request", method="POST|PUT", path="uploadType=multipart|upload_id=", count=2)
+    seen: list[bytes] = []
+    gcs.fault(
+        "none",
+        path="uploadType",
+        count=100,
+        hook=lambda: seen.extend(one.data for one in gcs.buckets["models"].values()),
+    )
+    generation = bucket.create("m/a", data)
+    assert fault.fired == 2
+    assert seen == []
+    assert "DELETE" not in [method for method, _ in gcs.log]
+    assert gcs.buckets["models"]["team/a/m/a"].data == data
+    assert gcs.buckets["models"]["team/a/m/a"].generation == generation
 
 
 def test_every_write_carries_a_generation(bucket, gcs, tmp_path: Path):
