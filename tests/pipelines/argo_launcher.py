@@ -101,7 +101,7 @@ class Launcher:
             status, code, outputs = self._pod(template, given)
             if status == "Succeeded":
                 return outputs
-            if not _retries(strategy, status, code):
+            if not retries(strategy, status, code):
                 return None
         return None
 
@@ -177,7 +177,7 @@ def _artifact(text: str, made: Mapping[str, Mapping[str, Path]]) -> Path:
     return made[found.group(1)][found.group(2)]
 
 
-def _retries(strategy: Json, status: str, code: str) -> bool:
+def retries(strategy: Json, status: str, code: str) -> bool:
     """Evaluate the expression that stands beside ``retryPolicy: Always``, in the part of its language that is ours."""
     if not strategy:
         return False

@@ -10,7 +10,7 @@ import yaml
 from hera.workflows import models
 from pydantic import ValidationError
 
-from tests.pipelines.argo_launcher import Launcher
+from tests.pipelines.argo_launcher import Launcher, retries
 from tests.pipelines.compiling import NO_MODEL, compiled, digits, images, outcome, overrides, stop_servers
 from tests.pipelines.images import Image, Pod
 
@@ -167,6 +167,17 @@ def test_a_secret_is_a_reference_in_the_pod_that_needs_it_and_in_no_other(with_u
             {"name": "MODE", "value": "fast"},
         ]
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "again"),
+    [("Error", "-1", True), ("Failed", "-1", True), ("Failed", "143", True)]
+    + [("Failed", code, False) for code in ("1", "2", "10", "20", "30", "40", "70", "130", "137")],
+)
+def test_a_pod_that_was_lost_is_started_again_and_no_other(text: str, status: str, code: str, *, again: bool):
+    for pod in pods(text).values():
+        assert retries(pod["retryStrategy"], status, code) is again
+        assert pod["retryStrategy"]["limit"] == 2
 
 
 def test_a_record_is_kept_as_the_json_it_is(text: str):
