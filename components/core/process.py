@@ -88,7 +88,7 @@ def run_module(
         log: File that keeps the child's standard error; a temporary one if not given.
 
     Raises:
-        SlipwayError: The child's own error, of the family it had there.
+        SlipwayError: The child's own error, of the family it had there; a Bug if it ended without a word.
         Crashed: It ended by a signal or its deadline.
     """
     with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
@@ -97,8 +97,10 @@ def run_module(
         log = log or Path(folder, "stderr.log")
         command = [sys.executable, "-P", str(ENTRY), "--module", module, str(asked), str(replied), _as_json(limits)]
         code = run_command(command, limits=limits, progress=progress, env=env, log=log)
-        if not replied.exists():
+        if not replied.exists() and code < 0:
             raise Crashed(_describe(code), tail(log))
+        if not replied.exists():
+            raise Bug(f"{module} ended with exit code {code} and without a reply", got=tail(log))
         return _reply(json.loads(replied.read_text()))
 
 
@@ -200,8 +202,6 @@ def tail(log: Path, lines: int = _TAIL_LINES) -> str:
 
 
 def _describe(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
     try:
         return signal.Signals(-code).name
     except ValueError:

@@ -17,7 +17,15 @@ from pydantic_core import ErrorDetails
 
 from components.core.errors import Rejected
 from components.core.spec import CRON, SHA256, SOURCE_URI, ReleaseSpec
-from manifests.spec import DNS_LABEL, IMAGE_BY_DIGEST, MODEL_NAME, QUANTITY
+from manifests.spec import (
+    DNS_LABEL,
+    GOOGLE_ACCOUNT,
+    IMAGE_BY_DIGEST,
+    LABEL_VALUE,
+    MIG_PARTITION,
+    MODEL_NAME,
+    QUANTITY,
+)
 
 Plain = dict[str, "Plain"] | list["Plain"] | str | int | float | bool | None
 Where = tuple[str | int, ...]
@@ -27,6 +35,9 @@ _PATTERNS = {
     MODEL_NAME: "must be lower-case letters, digits and dashes, at most 40",
     DNS_LABEL: "must be lower-case letters, digits and dashes, at most 63",
     IMAGE_BY_DIGEST: "must be an image by digest, such as registry/name@sha256:… (64 hexadecimal digits)",
+    LABEL_VALUE: "must be a Kubernetes label value: letters, digits, dashes, dots, at most 63",
+    MIG_PARTITION: "must be a MIG partition, such as 1g.10gb",
+    GOOGLE_ACCOUNT: "must be a Google service account, such as name@project.iam.gserviceaccount.com",
     QUANTITY: "must be a Kubernetes quantity, such as 500m or 2Gi",
     SHA256: "must be 64 hexadecimal digits",
     CRON: "must have five fields: minute hour day-of-month month day-of-week",

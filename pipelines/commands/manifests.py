@@ -7,7 +7,7 @@ import click
 
 from components.core import specfile
 from components.core.errors import Rejected
-from manifests.bundle import file_name, render, to_yaml
+from manifests import bundle
 from manifests.preflight import Unrenderable
 from manifests.spec import ModelVersion
 from pipelines.commands.options import environment_option, set_option, spec_argument
@@ -25,6 +25,9 @@ _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
     help="The version's record, as the step `publish` wrote it.",
 )
 @click.option("--role", type=click.Choice(["candidate", "stable"]), default="candidate", show_default=True)
+@click.option(
+    "--foundation", is_flag=True, help="Also write the Namespace and the ServiceAccount, which exist once for all versions."
+)
 @click.option("-o", "--output", default="-", help="Folder for one file an object, or - for standard output.")
 @environment_option
 @set_option
@@ -37,6 +40,8 @@ def render_command(
     output: str,
     environment: str,
     sets: tuple[str, ...],
+    *,
+    foundation: bool,
 ) -> None:
     """Write the manifests that serve a version of SPEC. Asks neither the store nor a cluster.
 
@@ -57,17 +62,18 @@ def render_command(
         store_uri=loaded.spec.store.uri,
     )
     try:
-        found = render(loaded.spec.serving, wanted, "stable" if role == "stable" else "candidate")
+        found = bundle.render(loaded.spec.serving, wanted, "stable" if role == "stable" else "candidate")
+        found = (bundle.foundation(loaded.spec.serving) if foundation else ()) + found
     except Unrenderable as error:
         raise Rejected(f"{spec}: {error}", reason="NOT_RENDERABLE") from error
     if output == "-":
-        click.echo(to_yaml(found), nl=False)
+        click.echo(bundle.to_yaml(found), nl=False)
         return
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     for manifest in found:
-        (folder / file_name(manifest)).write_text(to_yaml((manifest,)))
-        click.echo(folder / file_name(manifest), err=True)
+        (folder / bundle.file_name(manifest)).write_text(bundle.to_yaml((manifest,)))
+        click.echo(folder / bundle.file_name(manifest), err=True)
 
 
 def _from_record(record: Path | None, version: int) -> str:

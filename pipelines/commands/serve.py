@@ -1,7 +1,9 @@
 """``slipway serve``, ``up`` and ``down``: servers on this machine."""
 
 import json
+import os
 import sys
+from typing import NoReturn
 
 import click
 
@@ -15,11 +17,14 @@ from pipelines.open import local_target, open_known
     "serve", context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 )
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
-def serve_command(flags: tuple[str, ...]) -> int:
+def serve_command(flags: tuple[str, ...]) -> NoReturn:
     """Serve models by TensorFlow Serving's protocol, with its own FLAGS; `slipway serve --help` lists them."""
     from components.serving.main import main  # noqa: PLC0415 - brings the server, which nothing else here needs
 
-    return main(list(flags))
+    code = main(list(flags))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of TensorFlow and grpc have nothing left to do; joining them delays the exit
 
 
 @click.command("down")
