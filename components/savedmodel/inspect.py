@@ -1,11 +1,12 @@
-"""Reads what a SavedModel is, without importing tensorflow: tag sets, signatures, ops, assets, sizes.
+"""Reads a SavedModel as messages, without importing tensorflow: for whoever goes on to look into its graph.
+
+What only tells about a model (``slipway show``) reads it by ``describe.py``, which parses no graph.
 
 The source of the format is ``tensorflow/core/protobuf/saved_model.proto`` and ``meta_graph.proto``; what a server makes
 of it is ``tensorflow/cc/saved_model/loader.cc``: ``saved_model.pb`` is preferred to ``saved_model.pbtxt``, and a meta
 graph is chosen by its exact set of tags.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,19 +16,39 @@ from typing import Any
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
-from components.core.errors import Rejected
 from components.core.signature import Contract, Shape, Signature, TensorSpec
-from components.savedmodel.messages import enum_name, message
+from components.savedmodel import tfrecord
+from components.savedmodel.describe import INIT_SIGNATURES
+from components.savedmodel.dtypes import dtype_name
+from components.savedmodel.files import (
+    GRAPH_FILE,
+    SPLIT_GRAPH_FILE,
+    TEXT_GRAPH_FILE,
+    WARMUP_FILE,
+    corrupt,
+    no_saved_model,
+    split,
+    tags_not_found,
+    what_is_there,
+)
+from components.savedmodel.messages import message
 
-GRAPH_FILE = "saved_model.pb"
-TEXT_GRAPH_FILE = "saved_model.pbtxt"
-WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
-
-INIT_SIGNATURES = frozenset({"__saved_model_init_op", "__saved_model_train_op"})
-"""Entries of ``signature_def`` that are no signatures: they name the initializer and the training op."""
-
-_DTYPES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_HALF": "float16"}
-_RECORD_HEADER, _RECORD_FOOTER = 12, 4  # TFRecord: uint64 length and its crc32, the data, its crc32
+__all__ = [
+    "GRAPH_FILE",
+    "INIT_SIGNATURES",
+    "TEXT_GRAPH_FILE",
+    "WARMUP_FILE",
+    "SavedModelInfo",
+    "contract",
+    "contract_of",
+    "count_warmup_records",
+    "dtype_name",
+    "every_node",
+    "meta_graph",
+    "read",
+    "read_proto",
+    "warmup_records",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,25 +123,14 @@ def meta_graph(model: Any, tags: frozenset[str], path: Path) -> Any:  # noqa: AN
     for graph in model.meta_graphs:
         if frozenset(graph.meta_info_def.tags) == tags:
             return graph
-    there = [_tags_text(frozenset(graph.meta_info_def.tags)) for graph in model.meta_graphs]
-    raise Rejected(
-        f"{path} has no meta graph with the tags {_tags_text(tags)}",
-        expected=f"one of {', '.join(there)}" if there else "a SavedModel with at least one meta graph",
-        got=_tags_text(tags),
-        fix="name one of these tag sets, or export the model with the tags that are asked for",
-        reason="TAGS_NOT_FOUND",
-    )
-
-
-def _tags_text(tags: frozenset[str]) -> str:
-    return "{" + ", ".join(sorted(tags)) + "}"
+    raise tags_not_found(str(path), tags, [frozenset(graph.meta_info_def.tags) for graph in model.meta_graphs])
 
 
 def read_proto(path: Path) -> Any:  # noqa: ANN401 - a dynamic message
     """Return the parsed ``tensorflow.SavedModel`` of the directory ``path``.
 
     Raises:
-        Rejected: NO_SAVED_MODEL or CORRUPT_PROTO.
+        Rejected: NO_SAVED_MODEL, SPLIT_FORMAT or CORRUPT_PROTO.
     """
     model = message("tensorflow.SavedModel")()
     binary, text = path / GRAPH_FILE, path / TEXT_GRAPH_FILE
@@ -129,36 +139,15 @@ def read_proto(path: Path) -> Any:  # noqa: ANN401 - a dynamic message
             model.ParseFromString(binary.read_bytes())
         elif text.is_file():
             text_format.Parse(text.read_bytes(), model, descriptor_pool=model.DESCRIPTOR.file.pool)
+        elif (path / SPLIT_GRAPH_FILE).is_file():
+            raise split(str(path))
         else:
-            raise Rejected(
-                f"{path} is no SavedModel",
-                expected=f"a directory with {GRAPH_FILE} or {TEXT_GRAPH_FILE}",
-                got=_what_is_there(path),
-                fix="name the directory that tf.saved_model.save or model.export wrote",
-                reason="NO_SAVED_MODEL",
-            )
-    except (DecodeError, text_format.ParseError, UnicodeDecodeError) as error:
-        raise _corrupt(binary if binary.is_file() else text, str(error)) from error
+            raise no_saved_model(str(path), what_is_there(path))
+    except (DecodeError, text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise corrupt(binary if binary.is_file() else text, str(error)) from error
     if not model.meta_graphs:
-        raise _corrupt(binary if binary.is_file() else text, "it holds no meta graph")
+        raise corrupt(binary if binary.is_file() else text, "it holds no meta graph")
     return model
-
-
-def _what_is_there(path: Path) -> str:
-    if not path.is_dir():
-        return "no such directory" if not path.exists() else "a file"
-    names = sorted(entry.name for entry in path.iterdir())
-    return ", ".join(names[:8]) + (" …" if len(names) > 8 else "") if names else "an empty directory"
-
-
-def _corrupt(file: Path, why: str) -> Rejected:
-    return Rejected(
-        f"{file} cannot be read as a SavedModel",
-        expected="a tensorflow.SavedModel message",
-        got=why,
-        fix="copy or export the model again",
-        reason="CORRUPT_PROTO",
-    )
 
 
 def contract_of(graph: Any) -> Contract:  # noqa: ANN401 - a dynamic message, or tensorflow's own of the same name
@@ -190,12 +179,6 @@ def _shape(proto: Any) -> Shape:  # noqa: ANN401 - a dynamic message
     return tuple(None if dim.size < 0 else dim.size for dim in proto.dim)
 
 
-def dtype_name(number: int) -> str:
-    """Return TensorFlow's lower-case name of a ``DataType`` number: ``float32`` for 1, ``string`` for 7."""
-    name = enum_name("tensorflow.DataType", number)
-    return _DTYPES.get(name, name.removeprefix("DT_").lower())
-
-
 def every_node(graph_def: Any) -> list[Any]:  # noqa: ANN401 - a dynamic message
     """Return the nodes of a ``GraphDef`` and of all its function bodies."""
     return [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
@@ -207,7 +190,8 @@ def count_warmup_records(path: Path) -> int:
     Raises:
         Rejected: CORRUPT_WARMUP.
     """
-    return sum(1 for _ in warmup_records(path))
+    file = path / WARMUP_FILE
+    return tfrecord.count(file) if file.is_file() else 0
 
 
 def warmup_records(path: Path) -> Iterator[bytes]:
@@ -219,20 +203,5 @@ def warmup_records(path: Path) -> Iterator[bytes]:
         Rejected: CORRUPT_WARMUP: a record is cut short, which would fail every load of the version.
     """
     file = path / WARMUP_FILE
-    if not file.is_file():
-        return
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        while stream.tell() < size:
-            at, header = stream.tell(), stream.read(_RECORD_HEADER)
-            length = int.from_bytes(header[:8], "little")
-            if at + _RECORD_HEADER + length + _RECORD_FOOTER > size:
-                raise Rejected(
-                    f"{file}: the record at byte {at} is cut short",
-                    expected="a TFRecord file of PredictionLog messages",
-                    got=f"{size} bytes",
-                    fix="write the warm-up requests again: a server refuses a version whose warm-up cannot be read",
-                    reason="CORRUPT_WARMUP",
-                )
-            yield stream.read(length)
-            stream.seek(_RECORD_FOOTER, os.SEEK_CUR)
+    if file.is_file():
+        yield from tfrecord.records(file)
