@@ -4,8 +4,8 @@
 
 ``--executor-input``: one JSON argument that Kubeflow Pipelines' launcher fills in for ``{{$}}``: an ``ExecutorInput``
 (kubeflow/pipelines ``api/v2alpha1/pipeline_spec.proto``). Artifacts come with URIs that the launcher mirrors below
-``/gcs``, ``/s3`` and ``/minio`` (``backend/src/v2/component/launcher_v2.go``); the answer is an ``ExecutorOutput`` in the
-file it names. No kfp package is needed.
+``/gcs``, ``/s3`` and ``/minio`` (``backend/src/v2/component/launcher_v2.go``); the answer is an ``ExecutorOutput`` in
+the file it names. No kfp package is needed.
 """
 
 import json

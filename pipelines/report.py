@@ -12,7 +12,7 @@ from components.core.digest import short
 from components.core.optimization import OptimizeReport
 from components.core.records import AnyRecord, Outcome, Rejection, Release
 from components.core.verdict import Phase
-from pipelines.summary import as_size, in_a_line
+from pipelines.summary import as_size, ending, in_a_line
 from pipelines.work import BUILDER
 
 _TONE = {Outcome.PROMOTED: "good", Outcome.ROLLED_BACK: "bad", Outcome.REJECTED: "bad", Outcome.RUNNING: "wait"}
@@ -53,7 +53,7 @@ def render(release: Release, spec: bytes | None) -> str:
     return page.render(
         release=release,
         tone=_TONE[release.outcome],
-        headline=in_a_line(last) if last else "nothing is recorded yet",
+        headline=_headline(last),
         reasons=_reasons(last),
         version=_version(found.values()),
         started=f"{release.records[0].stamp.started_at:%Y-%m-%d %H:%M:%S}" if last else "",
@@ -89,6 +89,12 @@ def _number(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}"
+
+
+def _headline(last: AnyRecord | Rejection | None) -> str:
+    if last is None:
+        return "nothing is recorded yet"
+    return ending(last) if isinstance(last, records.RolledBack) else in_a_line(last)
 
 
 def _reasons(last: AnyRecord | Rejection | None) -> Sequence[str]:

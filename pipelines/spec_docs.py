@@ -64,12 +64,12 @@ def _sections(model: type[BaseModel], path: str, seen: set[type[BaseModel]]) -> 
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+    if typing.get_origin(annotation) is None and isinstance(annotation, type):
         return annotation if issubclass(annotation, BaseModel) else None
     return next((found for part in typing.get_args(annotation) if (found := _model_in(part))), None)
 
 
-def _type(annotation: object) -> str:
+def _type(annotation: object) -> str:  # noqa: PLR0911 - one return a kind of type
     if annotation is type(None):
         return "null"
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)

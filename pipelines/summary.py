@@ -30,10 +30,15 @@ def in_a_line(record: AnyRecord | Rejection) -> str:  # noqa: PLR0911 - one retu
             before = f", was version {record.previous_version}" if record.previous_version else ""
             return f"version {record.version} serves users{before}"
         case records.RolledBack():
-            kept = f"version {record.stable_version} goes on serving" if record.stable_version else "nothing is served"
-            return f"version {record.version} rolled back, {kept}: {record.reasons[0]}"
+            return f"{ending(record)}: {record.reasons[0]}"
         case Rejection():
             return f"rejected by {record.step}: {record.what.splitlines()[0]}"
+
+
+def ending(record: records.RolledBack) -> str:
+    """Return what a rollback left."""
+    kept = f"version {record.stable_version} goes on serving" if record.stable_version else "nothing is served"
+    return f"version {record.version} rolled back, {kept}"
 
 
 def _optimized(record: records.OptimizedModel) -> str:

@@ -184,12 +184,38 @@ def _bytes_of(directory: Path) -> ModelBytes:
     return ModelBytes(digest=manifest.digest, size=manifest.size, files=len(manifest.files))
 
 
+def _require_unchanged(work: Work, *names: str) -> None:
+    """Check files a step reads against the digests that the release is identified by.
+
+    On an engine the spec was compiled on another machine: the files in the image must be those it was compiled with.
+
+    Raises:
+        Rejected: A file is another one.
+    """
+    for name in names:
+        promised = work.identity.inputs.get(name) if work.identity else None
+        path = work.base_dir / name
+        if promised is None or not path.exists():
+            continue  # a file that is not there is told by whoever reads it
+        found = digest.of_directory(path).digest if path.is_dir() else digest.of_file(path).digest
+        if found != promised:
+            raise Rejected(
+                f"{path} is not the file this release is identified by",
+                expected=f"{promised}, as when the release was started or compiled",
+                got=found,
+                fix="compile again, or put the same file into the image; on this machine: run again",
+                reason="INPUT_CHANGED",
+            )
+
+
 def _source(work: Work, started: datetime) -> records.SourceModel:
     from components.source.fetch import fetch  # noqa: PLC0415 - only this step needs an HTTP client
     from components.source.train import train  # noqa: PLC0415
 
     if work.identity is None:
         raise Bug("the source step was started without the release's identity")
+    if TRAINED_MODEL.name not in work.inputs:
+        _require_unchanged(work, *work.identity.inputs)
     out, source = work.outputs[SOURCE_MODEL.name], work.spec.source
     if source.train is not None and TRAINED_MODEL.name in work.inputs:
         how, origin = "train", _adopt(work.inputs[TRAINED_MODEL.name], out, source.train.command)
@@ -280,6 +306,8 @@ def _validate(work: Work, started: datetime) -> records.ValidatedModel:
     candidate = work.model(OPTIMIZED_MODEL, optimized.content)
     alias = versions.alias(work.store, work.spec.model, STABLE)
     served_version = alias.version if alias else None
+    if work.spec.validation.evaluate is not None:
+        _require_unchanged(work, work.spec.validation.evaluate.data)
     report = validate(
         source_dir=work.model(EXPORTED_MODEL, exported.content),
         candidate_dir=candidate,
@@ -363,6 +391,7 @@ def _canary(work: Work, started: datetime) -> records.Verdict:
     from components.canary.step import Contender, run_canary  # noqa: PLC0415 - only this step needs numpy and a client
 
     rollout = work.read(records.Rollout, Step.DEPLOY)
+    _require_unchanged(work, work.spec.canary.traffic.requests)
     stable = None
     if rollout.stable is not None and rollout.stable_version not in {None, rollout.version}:
         stable = Contender(rollout.stable_version or 0, rollout.stable)

@@ -86,7 +86,7 @@ def _spawn(command: Sequence[str], log: Path, environment: Mapping[str, str]) ->
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     return os.posix_spawn(
         command[0],
-        command,
+        list(command),
         environment,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

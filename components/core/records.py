@@ -20,8 +20,6 @@ from components.core.validation import ValidationReport
 from components.core.verdict import Judgement
 from manifests.spec import Frozen
 
-SCHEMA_VERSION = 1
-
 
 class Step(StrEnum):
     """The steps that leave a record, in their order."""
@@ -51,7 +49,7 @@ class Record(Frozen):
 
     step: ClassVar[Step]
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     stamp: Stamp
     parent: Digest | None = Field(description="Digest of the predecessor's record; none for the first.")
 
@@ -206,7 +204,7 @@ class RolledBack(Record):
 class Rejection(Frozen):
     """A step that refused, for good: a repeated run of the same release stops here at once."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     kind: Literal["Rejection"] = "Rejection"
     stamp: Stamp
     step: Step
@@ -251,7 +249,7 @@ AnyRecord = (
 )
 Evidence = Annotated[AnyRecord | Rejection, Field(discriminator="kind")]
 
-_EVIDENCE: TypeAdapter[AnyRecord | Rejection] = TypeAdapter(Evidence, config={"defer_build": True})
+_EVIDENCE: TypeAdapter[AnyRecord | Rejection] = TypeAdapter(Evidence)  # type: ignore[arg-type]  # an annotated union
 
 
 def parse(text: str | bytes, *, where: str) -> AnyRecord | Rejection:
@@ -287,7 +285,7 @@ class Outcome(StrEnum):
 class Release(Frozen):
     """``release.json``: the join of a release's evidence."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     kind: Literal["Release"] = "Release"
     id: str
     model: str

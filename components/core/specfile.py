@@ -5,7 +5,6 @@ that a message can name the file and line of exactly the text that is wrong.
 """
 
 import difflib
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -284,6 +283,6 @@ def _fields_of(model: type[BaseModel]) -> dict[str, object]:
 
 def _model_in(annotation: object) -> type[BaseModel] | None:
     """Return the model inside ``Model``, ``Model | None``, ``dict[str, Model]`` or ``tuple[Model, ...]``."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+    if typing.get_origin(annotation) is None and isinstance(annotation, type):
         return annotation if issubclass(annotation, BaseModel) else None
     return next((found for part in typing.get_args(annotation) if (found := _model_in(part))), None)

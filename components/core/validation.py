@@ -5,11 +5,29 @@ is finite and plain, so that it survives JSON unchanged.
 """
 
 from enum import StrEnum
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from components.core.signature import Change, Compatibility
+from components.core.spec import Tolerance
 from manifests.spec import Frozen
+
+
+class Grown(Frozen):
+    """Evidence whose schema got fields after its first release.
+
+    What was added later and says nothing is not written: an old record stays the same text, so that the digest its
+    successors know it by stays true.
+    """
+
+    ADDED: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        silent = {name for name in self.ADDED if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in written.items() if name not in silent}
 
 
 class ContractCheck(Frozen):
@@ -37,8 +55,10 @@ class ParityRow(Frozen):
     passed: bool
 
 
-class Parity(Frozen):
+class Parity(Grown):
     """All rows, and the tolerance they were judged by."""
+
+    ADDED = frozenset({"tolerances", "golden", "unanswered"})
 
     rows: tuple[ParityRow, ...]
     batch_sizes: tuple[int, ...] = Field(description="Rows of the generated requests.")
@@ -46,6 +66,15 @@ class Parity(Frozen):
     relative: float = Field(description="Tolerance as a fraction of max|reference|.", ge=0)
     why: str = Field(description="Why this much is harmless.")
     skipped: tuple[str, ...] = Field((), description="Signatures that were not compared, each with its reason.")
+    tolerances: dict[str, Tolerance] = Field(
+        {}, description="Outputs, by alias, that were judged by a tolerance of their own."
+    )
+    golden: str | None = Field(
+        None, description="Digest of the file of golden requests; none if there is no such file."
+    )
+    unanswered: tuple[str, ...] = Field(
+        (), description="Generated edge cases that nothing could be learnt from, and why."
+    )
 
 
 class Severity(StrEnum):
@@ -84,8 +113,10 @@ class Probe(Frozen):
     warmup_records: int = Field(0, description="Warm-up requests replayed.", ge=0)
 
 
-class MetricResult(Frozen):
+class MetricResult(Grown):
     """One metric of the labelled evaluation."""
+
+    ADDED = frozenset({"k", "bound", "confidence", "served", "max_regression"})
 
     metric: str
     value: float = Field(description="In the metric's unit: a fraction for accuracy, nats for log_loss.")
@@ -93,15 +124,80 @@ class MetricResult(Frozen):
     minimum: float | None = None
     maximum: float | None = None
     passed: bool
+    k: int | None = Field(None, description="How many largest scores; of top_k alone.")
+    bound: float | None = Field(
+        None, description="What was compared with the limits instead of the value, if asked for."
+    )
+    confidence: float | None = Field(None, description="Of that one-sided bound.")
+    served: float | None = Field(None, description="The same metric of the version being served, as its record says.")
+    max_regression: float | None = Field(None, description="How much worse than `served` it may be.")
 
 
-class Evaluation(Frozen):
+class SliceResult(Frozen):
+    """The examples with one value of a column."""
+
+    by: str = Field(description="The column.")
+    value: str
+    n: int = Field(description="Labelled examples with this value.", ge=1)
+    metrics: tuple[MetricResult, ...] = Field((), description="None if the value was not judged.")
+    skipped: str = Field("", description="Why it was not judged; empty if it was.")
+
+
+class Evaluation(Grown):
     """Labelled data run through a signature."""
+
+    ADDED = frozenset({"slices", "served_version", "notes"})
 
     signature: str
     output: str
     data_digest: str = Field(description="Digest of the labelled file.")
     metrics: tuple[MetricResult, ...]
+    slices: tuple[SliceResult, ...] = Field((), description="By column and value.")
+    served_version: int | None = Field(
+        None, description="Version that `max_regression` compared with; none if nothing."
+    )
+    notes: tuple[str, ...] = Field((), description="What was asked for and does not apply, each with its reason.")
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Limits that are not kept, in words; empty if the model passes."""
+        whole = [described(result) for result in self.metrics if not result.passed]
+        parts = [
+            f"{described(result)} where {part.by} is {part.value}"
+            for part in self.slices
+            for result in part.metrics
+            if not result.passed
+        ]
+        return (*whole, *parts)
+
+
+def described(result: MetricResult) -> str:
+    """Return a metric, its value and its limits in words."""
+    name = f"{result.metric} (k={result.k})" if result.k is not None else result.metric
+    text = f"{name} {result.value:.6g} over {result.n} examples"
+    if result.bound is not None and result.confidence is not None:
+        text += f", {result.bound:.6g} with {result.confidence:.0%} confidence"
+    limits = [
+        f"{word} {limit:g}"
+        for word, limit in (("at least", result.minimum), ("at most", result.maximum))
+        if limit is not None
+    ]
+    if result.served is not None and result.max_regression is not None:
+        limits.append(f"at most {result.max_regression:g} worse than the served version's {result.served:.6g}")
+    return f"{text}, wanted {' and '.join(limits)}" if limits else text
+
+
+class SkewCheck(Frozen):
+    """The graph's format against the TensorFlow of the server that will load it."""
+
+    serving_version: str | None = Field(description="As the spec says; none: it does not.")
+    producer: int = Field(description="GraphDef version of the TensorFlow that wrote the graph.", ge=0)
+    min_consumer: int = Field(description="GraphDef version that a server must have, by the graph's own word.", ge=0)
+    consumer_at_least: int | None = Field(None, description="GraphDef version that this server surely has.")
+    consumer_at_most: int | None = Field(None, description="GraphDef version that this server has at most.")
+    producer_release: str = Field("", description="TensorFlow release that wrote the model, if it says.")
+    waiver: str = Field("", description="Why a newer producer goes on; empty if none was needed.")
+    notes: tuple[str, ...] = Field((), description="What could not be checked, and why.")
 
 
 class SizeCheck(Frozen):
@@ -111,8 +207,10 @@ class SizeCheck(Frozen):
     limit_bytes: int | None = Field(description="None: no limit.")
 
 
-class ValidationReport(Frozen):
+class ValidationReport(Grown):
     """All gates, in the order they were passed."""
+
+    ADDED = frozenset({"skew"})
 
     size: SizeCheck
     scan: Scan
@@ -120,3 +218,4 @@ class ValidationReport(Frozen):
     probe: Probe
     parity: Parity
     evaluation: Evaluation | None = Field(description="None: the spec asks for no evaluation.")
+    skew: SkewCheck | None = Field(None, description="None: made before the format was compared with the server's.")

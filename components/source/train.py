@@ -61,7 +61,7 @@ def train(
 
 
 def command(spec: Train, *, output: str, inputs: str) -> list[str]:
-    """Return the program and its arguments with ``{output}`` and ``{inputs}`` filled in, and ``args`` as ``--name=value``."""
+    """Return the program and its arguments: ``{output}`` and ``{inputs}`` filled in, ``args`` as ``--name=value``."""
     words = [*spec.command, *(f"--{name}={_as_text(value)}" for name, value in spec.args.items())]
     return [word.replace("{output}", output).replace("{inputs}", inputs) for word in words]
 

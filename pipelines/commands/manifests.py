@@ -26,7 +26,9 @@ _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 )
 @click.option("--role", type=click.Choice(["candidate", "stable"]), default="candidate", show_default=True)
 @click.option(
-    "--foundation", is_flag=True, help="Also write the Namespace and the ServiceAccount, which exist once for all versions."
+    "--foundation",
+    is_flag=True,
+    help="Also write the Namespace and the ServiceAccount, which exist once for all versions.",
 )
 @click.option("-o", "--output", default="-", help="Folder for one file an object, or - for standard output.")
 @environment_option

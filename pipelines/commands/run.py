@@ -15,7 +15,7 @@ from pipelines.finish import EXIT_CODES
 from pipelines.local import Ended, LocalRunner
 from pipelines.open import local_target, remember_store, store_of
 from pipelines.steps import STEPS, StepDef
-from pipelines.summary import in_a_line
+from pipelines.summary import ending, in_a_line
 
 
 class Terminal:
@@ -120,7 +120,8 @@ def _tell(ended: Ended, store: str) -> None:
         click.echo("and neither its spec nor its inputs have changed since; --new releases it again all the same")
     good = release.outcome is records.Outcome.PROMOTED
     click.echo(click.style(release.outcome.value.upper(), fg="green" if good else "red", bold=True), nl=False)
-    click.echo(f"  {in_a_line(last)}" if last else "")
+    said = ending(last) if isinstance(last, records.RolledBack) else in_a_line(last) if last else ""
+    click.echo(f"  {said}")
     if isinstance(last, records.RolledBack):
         for reason in last.reasons:
             click.echo(f"  because {reason}")

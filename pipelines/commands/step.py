@@ -6,7 +6,7 @@ import click
 
 from components.core import specfile
 from components.core.clock import SystemClock
-from components.core.errors import EXIT_OK
+from components.core.errors import EXIT_OK, Rejected
 from components.core.records import Step
 from components.core.release import Identity, identify
 from components.core.spec import ReleaseSpec
@@ -82,6 +82,8 @@ def _work(session: Session, call: Call, spec_file: Path | None) -> tuple[Work, I
     given = parameters.get(IDENTITY.name, "")
     who = identity_from_json(given) if given else identify(spec, base_dir)
     store = open_store(spec.store.uri, base_dir=base_dir)
+    if (target := parameters.get(TARGET.name) or TARGETS[0]) not in TARGETS:
+        raise Rejected(f"there is no target {target}", expected=" or ".join(TARGETS), got=target, reason="NO_TARGET")
     state = parameters.get(STATE.name) or str(session.state)
     here = Session(state=Path(state), environment=session.environment, debug=session.debug)
     work = Work(

@@ -97,11 +97,13 @@ def test_the_same_bytes_released_again_are_the_same_version(place):
     assert [server["version"] for server in row["live"]] == [1]
 
 
+NO_MODEL = 'import sys; open(sys.argv[1] + "/notes.txt", "w").write("x")'
+
 REFUSED = {
     "a trainer that fails": ("source.train.command=[python, -c, 'raise SystemExit(3)']", 10, "exit code 3"),
     "a trainer that writes nothing": ("source.train.command=[python, -c, 'pass']", 10, "wrote nothing"),
     "a trainer that writes no model": (
-        'source.train.command=[python, -c, \'import sys; open(sys.argv[1] + "/notes.txt", "w").write("x")\', \'{output}\']',
+        f"source.train.command=[python, -c, '{NO_MODEL}', '{{output}}']",
         10,
         "notes.txt",
     ),
@@ -173,7 +175,7 @@ def test_a_second_model_that_answers_otherwise_is_rolled_back_and_stable_serves_
     (place.folder / "mangle.py").write_text(trainer)
     change = "source.train.command=[python, mangle.py, '{output}']"
     done = place.release("--set", change, "--set", "source.train.inputs=[mangle.py, trained]", code=None)
-    # Mangled weights either break the checkpoint's checksums (rejected) or answer otherwise (rolled back): never promoted.
+    # Mangled weights break the checkpoint's checksums (rejected) or answer otherwise (rolled back): never promoted.
     assert done.returncode in {10, 40}
     assert np.array_equal(answers(place), before)
 

@@ -26,7 +26,9 @@ def test_what_the_command_wrote_is_the_model(tmp_path):
 
 
 def test_arguments_follow_the_command_as_name_and_value():
-    spec = Train(command=("python", "train.py", "{output}"), args={"seed": 1, "shuffle": True, "rate": 0.5, "name": "a"})
+    spec = Train(
+        command=("python", "train.py", "{output}"), args={"seed": 1, "shuffle": True, "rate": 0.5, "name": "a"}
+    )
     assert command(spec, output="OUT", inputs="IN") == [
         "python", "train.py", "OUT", "--seed=1", "--shuffle=true", "--rate=0.5", "--name=a",
     ]  # fmt: skip
