@@ -20,6 +20,7 @@ _TRAILER_BYTES = 5  # a block's compression and its checksum
 _MAGIC = 0xDB4775248B80FB57
 _MAX_ENTRIES = 1_000_000
 _MAX_KEY_BYTES = 65536
+_MAX_ALL_KEYS_BYTES = 2**26  # keys share their beginnings, so a small file could hold very long ones
 _SLICE_KEY = b"\0"  # the parts of a partitioned variable; the variable itself has an entry of its own
 
 
@@ -136,13 +137,14 @@ def _table(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         raise WireError("no table: its magic number is missing at the end")
     _, _, at = _handle(footer, 0)  # of the index of meta blocks, which checkpoints do not use
     start, size, _ = _handle(footer, at)
-    count = 0
+    count = key_bytes = 0
     for _, handle in _block(data, start, size):
         where, length, _ = _handle(handle, 0)
         for entry in _block(data, where, length):
             count += 1
-            if count > _MAX_ENTRIES:
-                raise WireError(f"more than {_MAX_ENTRIES} entries")
+            key_bytes += len(entry[0])
+            if count > _MAX_ENTRIES or key_bytes > _MAX_ALL_KEYS_BYTES:
+                raise WireError(f"more than {_MAX_ENTRIES} entries, or {_MAX_ALL_KEYS_BYTES} bytes of keys")
             yield entry
 
 

@@ -170,6 +170,8 @@ def _readable(file: str, reason: str = "CORRUPT_PROTO") -> Iterator[None]:
         yield
     except WireError as error:
         raise corrupt(file, str(error), reason=reason) from error
+    except RecursionError as error:  # composite tensors within composite tensors
+        raise corrupt(file, "messages nested too deep", reason=reason) from error
 
 
 def _chosen(files: ModelFiles, graphs: list["_MetaGraph"], tags: frozenset[str] | None) -> list["_MetaGraph"]:

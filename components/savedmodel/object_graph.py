@@ -27,6 +27,7 @@ from components.savedmodel.wire import (
 )
 
 _MAX_DEPTH = 64
+_MAX_OPTIONS = 100_000  # attributes may share functions, so a small file could tell of very many
 _ATTRIBUTES = "/.ATTRIBUTES/"
 _SLOT = "/.OPTIMIZER_SLOT/"
 
@@ -89,9 +90,12 @@ class ObjectGraph:
 
     def functions(self) -> tuple[Function, ...]:
         """Return the callable attributes of the root object, by name."""
-        found = {}
+        found, options = {}, 0
         for name, node in self._children(0).items():
             concrete = list(_concrete_names(self._node(node)))
+            options += len(concrete)
+            if options > _MAX_OPTIONS:
+                raise WireError(f"more than {_MAX_OPTIONS} functions")
             if concrete:
                 found[name] = Function(name, tuple(self._option(each) for each in sorted(concrete)))
         return tuple(found[name] for name in sorted(found))

@@ -18,7 +18,9 @@ import numpy as np
 from components.core.errors import Rejected
 from components.savedmodel.tensors import Array
 
-MAX_BYTES = 2**30
+MAX_BYTES = 2**28
+"""Bytes of one array."""
+_MAX_CALLS = 24  # so that all arrays of one expression together stay within a machine's memory
 MAX_TEXT = 1_000_000
 """Characters of one expression; more belongs into a file."""
 _MAX_DEPTH = 64
@@ -71,7 +73,10 @@ def _guarded(text: str, then: Callable[[ast.expr], Any]) -> Any:  # noqa: ANN401
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # of Python's parser, about escapes; of NumPy, about overflow
-            return then(ast.parse(text.strip(), mode="eval").body)
+            tree = ast.parse(text.strip(), mode="eval").body
+            if sum(isinstance(node, ast.Call) for node in ast.walk(tree)) > _MAX_CALLS:
+                raise _refused(f"an expression of more than {_MAX_CALLS} calls")
+            return then(tree)
     except SyntaxError as error:
         raise _refused(f"no expression: {error.msg}", text) from error
     except _FAILURES as error:
@@ -104,7 +109,7 @@ def _value(node: ast.expr, depth: int) -> Any:  # noqa: ANN401, PLR0911 - one ca
         case ast.Constant(value=value) if isinstance(value, (*_NUMBER, *_TEXT)):
             return _checked(value)
         case ast.List(elts=items) | ast.Tuple(elts=items):
-            return [_value(item, depth + 1) for item in items]
+            return [_item(_value(item, depth + 1)) for item in items]
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_operand(_value(operand, depth + 1))
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
@@ -120,6 +125,12 @@ def _value(node: ast.expr, depth: int) -> Any:  # noqa: ANN401, PLR0911 - one ca
         case ast.Name(id=name) if name in _BUILTINS:
             return np.dtype(_BUILTINS[name])
     raise _refused("this is not allowed in an expression", ast.unparse(node)[:200])
+
+
+def _item(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, np.ndarray) and value.shape:
+        raise _refused("a list holds numbers, text and lists", f"an array of shape {list(value.shape)}")
+    return value
 
 
 def _checked(value: Any) -> Any:  # noqa: ANN401
@@ -162,7 +173,7 @@ def _function(node: ast.expr, depth: int) -> Callable[..., Any]:
             return lambda value: _array(value, np.dtype(name.rstrip("_")))
         case ast.Attribute(value=ast.Attribute(value=ast.Name(id="np" | "numpy"), attr="random"), attr="default_rng"):
             return _generator
-        case ast.Attribute(value=target, attr=name):
+        case ast.Attribute(value=target, attr=name) if not isinstance(target, ast.Name):
             owner = _value(target, depth + 1)
             if isinstance(owner, np.random.Generator) and name in _DRAWS:
                 return lambda *args, **named: _DRAWS[name](owner, *args, **named)
@@ -197,7 +208,10 @@ def _dtype(value: object, default: str = "float64") -> np.dtype[Any]:
 
 def _array(value: object, dtype: object = None) -> Array:
     found = as_array(value)
-    return found if dtype is None else found.astype(_dtype(dtype))
+    if dtype is None:
+        return found
+    # NumPy refuses a Python number that the dtype cannot hold, but cuts off an array's
+    return found.astype(_dtype(dtype)) if isinstance(value, np.ndarray) else np.array(value, _dtype(dtype))
 
 
 def _zeros(shape: object, dtype: object = None) -> Array:

@@ -109,12 +109,12 @@ def _fitted(name: str, array: Array, spec: TensorSpec) -> Array:
     wanted = numpy_dtype(spec.dtype)
     if array.dtype == wanted or (wanted.kind == "O" and array.dtype.kind in "SU"):
         return array
-    if array.dtype.kind in "biufc" and wanted.kind != "O":
+    if array.dtype.kind in ("biufc" if wanted.kind == "c" else "biuf") and wanted.kind != "O":
         with np.errstate(all="ignore"):
             found: Array = array.astype(wanted)
         if np.can_cast(array.dtype, wanted, "same_kind") and _unchanged_integers(array, found):
             return found
-        if np.array_equal(found.astype(array.dtype), array) and (found.dtype.kind != "b" or array.dtype.kind == "b"):
+        if np.array_equal(found, array) and found.dtype.kind != "b":
             return found
     raise Rejected(
         f"input {name} has another dtype",
@@ -175,11 +175,9 @@ def _load(text: str) -> Array:
     match = _FILE.fullmatch(text)
     path, wanted = (match["path"], match["array"]) if match else (text, None)
     try:
-        opened = np.load(path, allow_pickle=False)
-        if isinstance(opened, np.ndarray):
-            return opened
-        with opened:
-            return _member(path, opened, wanted)
+        with Path(path).open("rb") as stream:  # NumPy leaves a damaged archive open
+            opened = np.load(stream, allow_pickle=False)
+            return opened if isinstance(opened, np.ndarray) else _member(path, opened, wanted)
     except (OSError, EOFError, ValueError, MemoryError, SyntaxError, zipfile.BadZipFile, NotImplementedError) as error:
         pickled = "pickle" in str(error).lower() or "Object arrays" in str(error)
         raise Rejected(

@@ -21,6 +21,7 @@ from components.serving.calls import CallFailed
 from components.serving.requests import predict_request, predict_response
 from pipelines.cli import Session
 from pipelines.commands.show import parse_tags, printable
+from pipelines.extras import require_tensorflow
 
 _SERVE = frozenset({"serve"})
 _SHOWN_VALUES = 1000
@@ -90,6 +91,7 @@ def predict_command(
         tags = None if tag_set is None else parse_tags(tag_set)
         path, tags, signature = _on_disk(model, tags, key)
         _free(outdir, signature, overwrite=overwrite)
+        require_tensorflow("running a model on disk", without="ask a server: http://HOST:PORT/v1/models/M")
         outputs = _ask_model(path, tags, key, asked.inputs(signature), timeout_s, session.environment)
     for name, array in sorted(outputs.items()):
         click.echo(printable(f"Result for output key {name}:"))

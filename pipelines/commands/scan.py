@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import click
 from pydantic import TypeAdapter
 
-from components.core.errors import Rejected
+from components.core.errors import Bug, Rejected
 from components.core.process import Crashed, Limits, Progress, run_module, silent
 from components.core.spec import Export
 from components.core.validation import Probe, Scan
@@ -18,6 +18,7 @@ from components.savedmodel.describe import describe
 from components.savedmodel.files import DirectoryFiles
 from pipelines.cli import Session
 from pipelines.commands.show import parse_tags, printable
+from pipelines.extras import require_tensorflow
 from pipelines.scan_findings import (
     Layer,
     LayerFinding,
@@ -116,8 +117,11 @@ class _Gate:
             Rejected: NO_FILE: there is nothing to judge.
             Unavailable: The disk.
         """
-        if not path.exists():
-            raise Rejected(f"{path} is not there", expected="a directory or a file", got="nothing", reason="NO_FILE")
+        if not path.is_dir() and not path.is_file():
+            got = "a special file" if path.exists() else "nothing"
+            raise Rejected(f"{path} is not there", expected="a directory or a file", got=got, reason="NO_FILE")
+        if self.load:
+            require_tensorflow("loading a model", without="--no-load only reads it")
         with TemporaryDirectory(prefix="slipway-scan-") as name:
             folder = Path(name)
             static = self._read(path, folder / "static")
@@ -158,11 +162,16 @@ class _Gate:
                     env=self._environment(folder),
                 )
             )
-        except Crashed as error:
-            crashed = LayerFinding(
-                layer=Layer.GRAPH, reason="SCAN_CRASHED", where=str(path), detail=f"reading it ended with {error.how}"
+        except (Crashed, Bug) as error:
+            # What makes us stumble is not to be let through; a file that nobody made by accident can.
+            how = error.how if isinstance(error, Crashed) else error.what
+            return StaticReply(
+                findings=(
+                    LayerFinding(
+                        layer=Layer.GRAPH, reason="SCAN_CRASHED", where=str(path), detail=f"reading it ended with {how}"
+                    ),
+                )
             )
-            return StaticReply(findings=(crashed,))
         except Rejected as error:
             return StaticReply(findings=(finding_of(Layer.GRAPH, error),))
 

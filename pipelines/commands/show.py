@@ -159,7 +159,7 @@ def _description(found: Description) -> dict[str, object]:
         "variable_files": found.shards,
         "assets": {name: found.files.get(f"assets/{name}") for name in found.assets()},
         "warmup_records": found.warmup_records,
-        "fingerprint": None if mark is None else {name: getattr(mark, name) for name in mark.__slots__},
+        "fingerprint": None if mark is None else {name: str(getattr(mark, name)) for name in mark.__slots__},
     }
 
 
