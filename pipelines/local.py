@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from components.cluster.protocol import Target, is_running
-from components.core import digest, records
+from components.core import atomic, digest, records
 from components.core.clock import Clock
 from components.core.errors import Conflict, Rejected, SlipwayError
 from components.core.process import Progress
@@ -214,11 +214,7 @@ class LocalRunner:
         if kept or (identity.repeatable and not new):
             return kept
         nonce = uuid.uuid4().hex
-        path = self._key(identity)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(nonce)
-        temporary.replace(path)
+        atomic.write_text(self._key(identity), nonce)
         return nonce
 
     def _forget(self, identity: Identity) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from components.cluster.local import LocalTarget
+from components.core import atomic
 from components.core.clock import SystemClock
 from components.core.specfile import LoadedSpec
 from components.store.open import open_store
@@ -26,11 +27,7 @@ def remember_store(session: Session, uri: str) -> None:
     """Note a store that was used, so that ``status`` and ``report`` find it without being told."""
     known = known_stores(session)
     if uri not in known:
-        path = session.state / "stores"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in [*known, uri]))
-        temporary.replace(path)
+        atomic.write_text(session.state / "stores", "".join(f"{line}\n" for line in [*known, uri]))
 
 
 def known_stores(session: Session) -> list[str]:

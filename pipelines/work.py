@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from components.cluster.protocol import Target, is_running
-from components.core import digest, records
+from components.core import atomic, digest, records
 from components.core.clock import Clock
 from components.core.errors import Bug, Conflict, Rejected, Unavailable
 from components.core.process import Limits, Progress, from_os_error
@@ -109,11 +109,7 @@ def perform(step: Step, work: Work) -> AnyRecord:
     if record is None:
         record = _try(step, work)
         evidence.record(work.store, record)
-    output = work.outputs[step.value]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(output.name + ".tmp")
-    temporary.write_text(record.to_json())
-    temporary.replace(output)
+    atomic.write_text(work.outputs[step.value], record.to_json())
     return record
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from components.cluster import daemon
 from components.cluster.protocol import Revision, Running
-from components.core import digest
+from components.core import atomic, digest
 from components.core.clock import Clock
 from components.core.digest import Digest
 from components.core.errors import Conflict, Unavailable
@@ -258,6 +258,4 @@ def _endpoint(found: daemon.Daemon) -> Endpoint:
 
 
 def _write(path: Path, data: Mapping[str, object]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(data))
-    temporary.replace(path)
+    atomic.write_text(path, json.dumps(data))

@@ -15,6 +15,7 @@ import signal
 import sys
 from pathlib import Path
 
+from components.core import atomic
 from components.core.errors import Unavailable
 
 _CHUNK = 65536
@@ -65,9 +66,8 @@ async def _listen(route: Path, ready: Path, host: str, ports: dict[str, int]) ->
                 reason="PORT_BUSY",
             ) from error
     bound = {protocol: server.sockets[0].getsockname()[1] for protocol, server in servers.items()}
-    temporary = ready.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"pid": os.getpid(), **{f"{name}_port": port for name, port in bound.items()}}))
-    temporary.replace(ready)
+    answer = {"pid": os.getpid(), **{f"{name}_port": port for name, port in bound.items()}}
+    atomic.write_text(ready, json.dumps(answer))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

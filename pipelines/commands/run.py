@@ -9,7 +9,7 @@ import click
 from components.core import records, specfile
 from components.core.clock import SystemClock
 from components.core.records import AnyRecord
-from pipelines.cli import Session
+from pipelines.cli import DEFAULT_STATE, Session
 from pipelines.commands.options import environment_option, json_option, set_option, spec_argument
 from pipelines.finish import EXIT_CODES
 from pipelines.local import Ended, LocalRunner
@@ -90,7 +90,7 @@ def run_command(
     if as_json:
         click.echo(json.dumps(_as_json(ended, store.uri), indent=2))
     else:
-        _tell(ended, store.uri)
+        _tell(ended, store.uri, session)
     return EXIT_CODES[ended.release.outcome]
 
 
@@ -112,7 +112,7 @@ def record_uri(store: str, release: records.Release) -> str:
     return f"{store}/{release.model}/.releases/{release.id}/release.json"
 
 
-def _tell(ended: Ended, store: str) -> None:
+def _tell(ended: Ended, store: str, session: Session) -> None:
     release = ended.release
     last = release.records[-1] if release.records else None
     if ended.noop:
@@ -128,7 +128,8 @@ def _tell(ended: Ended, store: str) -> None:
     if isinstance(last, records.Rejection):
         click.echo(f"{last.as_error()}")
     click.echo(f"  record    {record_uri(store, release)}")
-    click.echo(f"  report    slipway report {release.id} -o report.html")
+    state = "" if str(session.state) == DEFAULT_STATE else f"--state {session.state} "
+    click.echo(f"  report    slipway {state}report {release.id} -o report.html")
     if isinstance(last, records.Promoted):
         click.echo(f"  endpoint  grpc {last.endpoint.grpc}   {last.endpoint.rest}/v1/models/{release.model}")
     sys.stdout.flush()

@@ -55,6 +55,7 @@ def up_command(session: Session, model: str) -> None:
     from manifests.spec import ServingSpec  # noqa: PLC0415
 
     target = local_target(session)
+    served = False
     for name in _models(target, model):
         for store in open_known(session, ""):
             if versions.alias(store, name, STABLE) is None:
@@ -67,9 +68,11 @@ def up_command(session: Session, model: str) -> None:
                 progress=lambda text: click.echo(text, err=True),
             )
             address = target.endpoint(name)
+            served = served or found is not None
             if found and address:
                 click.echo(f"{name} version {found.version}: grpc {address.grpc}   {address.rest}/v1/models/{name}")
-    sys.stdout.flush()
+    if not served:
+        click.echo("nothing to serve: no model that was released from here has a stable version")
 
 
 def _models(target: LocalTarget, model: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from components.core import atomic
 from components.core.errors import Rejected
 from components.store import evidence
 from pipelines import ledger
@@ -106,8 +107,5 @@ def report_command(session: Session, release: str, output: Path, store: str) -> 
 
     row = ledger.find(open_known(session, store), release)
     spec = evidence.spec(row.store, row.release.model, row.release.id)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(output.name + ".tmp")
-    temporary.write_text(render(row.release, spec), encoding="utf-8")
-    temporary.replace(output)
+    atomic.write_text(output, render(row.release, spec))
     click.echo(f"{output}: {row.release.model} release {row.release.id}, {row.release.outcome}")

@@ -62,10 +62,32 @@ def step_command(
     work, who = _work(session, call, spec)
     if name == FINISH:
         return _finish(work, who, call)
+    _require_artifacts(name, call)
     record = perform(Step(name), work)
     call.answer(record, metadata={"release": work.release, "summary": in_a_line(record)})
     click.echo(in_a_line(record), err=True)
     return EXIT_OK
+
+
+def _require_artifacts(name: str, call: Call) -> None:
+    step = BY_NAME[name]
+    missing = [artifact.name for artifact in step.inputs if artifact.name not in call.inputs]
+    if missing:
+        raise Rejected(
+            f"step {name} misses its input {', '.join(missing)}",
+            expected=", ".join(artifact.name for artifact in step.inputs),
+            got=", ".join(call.inputs) or "no input",
+            fix=" ".join(f"--input {each}=PATH" for each in missing),
+            reason="INPUT_MISSING",
+        )
+    unplaced = [artifact.name for artifact in step.outputs if artifact.name not in call.outputs]
+    if unplaced:
+        raise Rejected(
+            f"step {name} is not told where to write {', '.join(unplaced)}",
+            expected=", ".join(artifact.name for artifact in step.outputs),
+            got=", ".join(call.outputs) or "no output",
+            reason="OUTPUT_MISSING",
+        )
 
 
 def _finish(work: Work, who: Identity, call: Call) -> int:
