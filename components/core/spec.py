@@ -153,9 +153,32 @@ class Export(Frozen):
         {}, description="Signatures by key, such as `serving_default`. Default: the model's own."
     )
     tags: tuple[str, ...] = Field(("serve",), min_length=1, description="The meta graph's tags. Default [serve].")
+    further_tag_sets: tuple[tuple[str, ...], ...] = Field(
+        (),
+        description="Further tag sets under which a server may load the model, such as [[serve, gpu]]: each is a meta "
+        "graph of its own, and all share one set of variables. Default none.",
+    )
+    up_to: str = Field(
+        "",
+        description="Of a Keras model: the layer whose output the export ends at, for a piece of a model. Default: "
+        "the whole model.",
+    )
+    reusable: bool = Field(
+        default=False,
+        description="Whether Python code must be able to load, call and train the model further (TF Hub's interface: "
+        "`__call__`, variables, trainable_variables, regularization_losses). Made of a Keras model, demanded of a "
+        "SavedModel. Such a model is not optimized, which would drop its objects. Default false.",
+    )
     warmup: Warmup | None = Field(
         Warmup(), description="Warm-up requests; `null` for none. Default: one of batch size 1 a signature."
     )
+
+    @model_validator(mode="after")
+    def _distinct_tag_sets(self) -> "Export":
+        sets = [frozenset(tags) for tags in (self.tags, *self.further_tag_sets)]
+        if len(set(sets)) < len(sets) or not all(sets):
+            raise ValueError("tag sets must differ from each other, and none may be empty")
+        return self
 
 
 class Tolerance(Frozen):
@@ -320,6 +343,11 @@ class Validate(Frozen):
     )
     evaluate: Evaluate | None = Field(None, description="Labelled evaluation; none: not evaluated. Default none.")
     limits: Limits = Field(Limits(), description="Size, load time and memory.")
+    allow_ops: tuple[str, ...] = Field(
+        (),
+        description="Ops by name that the model may hold beyond Slipway's list, such as one of your own serving image. "
+        "Each that is met is noted in the record. Default none.",
+    )
     timeout_s: int = Field(900, ge=1, description="Seconds the step may take. Default 900.")
 
 

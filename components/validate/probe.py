@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,26 @@ from components.core.errors import Rejected
 from components.core.spec import Limits
 from components.core.validation import Probe
 from components.savedmodel import warmup
-from components.savedmodel.load import Servable, load
+from components.savedmodel.load import Arrays, Servable, load
 from components.savedmodel.replay import answerable, has_batch_dimension, replay_warmup
 from components.savedmodel.tensors import from_proto
-from components.validate.parity import BATCH_SIZES, SEED, Case
+from components.validate.golden import edge_cases, read_golden
+from components.validate.parity import Case
+
+BATCH_SIZES = (1, 2, 32)
+SEED = 20_240_229
 
 
-def probe(root: Path, tags: frozenset[str], limits: Limits) -> tuple[Servable, Probe, list[Case]]:
+def probe(
+    root: Path, tags: frozenset[str], limits: Limits, *, batch_sizes: Sequence[int] = BATCH_SIZES
+) -> tuple[Servable, Probe, list[Case]]:
     """Load a candidate, replay its warm-up requests and ask every signature.
+
+    Args:
+        root: Its directory.
+        tags: Tag set of the meta graph.
+        limits: How long loading may take.
+        batch_sizes: Rows of the generated requests.
 
     Returns:
         The loaded candidate, what was measured, and its answers.
@@ -36,7 +49,7 @@ def probe(root: Path, tags: frozenset[str], limits: Limits) -> tuple[Servable, P
     _require_fast(answered - start, limits)
     replayed = replay_warmup(servable, root)
     cases = _given(servable, root)
-    cases += [case for key in servable.contract.signatures for case in _ask(servable, key)]
+    cases += [case for key in servable.contract.signatures for case in _ask(servable, key, batch_sizes)]
     found = Probe(
         load_s=loaded - start,
         first_answer_s=answered - loaded,
@@ -65,9 +78,44 @@ def _given(servable: Servable, root: Path) -> list[Case]:
     return cases
 
 
-def _ask(servable: Servable, key: str) -> list[Case]:
+def ask_golden(servable: Servable, golden: Path) -> list[Case]:
+    """Return the answers to the requests that somebody chose; each must have one.
+
+    Raises:
+        Rejected: GOLDEN.
+    """
+    cases = []
+    for key, origin, inputs in read_golden(golden, servable.contract, servable.defaults):
+        try:
+            cases.append(Case(key, origin, inputs, servable.run(key, inputs)))
+        except tf.errors.OpError as error:
+            raise Rejected(
+                f"the candidate does not answer a golden request ({key}, {origin})",
+                expected="an answer",
+                got=f"{type(error).__name__}: {error.message}"[:1000],
+                fix="repair the model, or the file that validate.golden names",
+                reason="GOLDEN",
+            ) from error
+    return cases
+
+
+def ask_edges(servable: Servable) -> list[Case]:
+    """Return the answers to edge cases; what a model refuses among them it may refuse, if its source does so too."""
+    cases = []
+    for key, signature in servable.contract.signatures.items():
+        for origin, inputs in edge_cases(signature, seed=SEED):
+            answer: Arrays | None
+            try:
+                answer = servable.run(key, inputs)
+            except tf.errors.OpError:
+                answer = None
+            cases.append(Case(key, origin, inputs, answer, edge=True))
+    return cases
+
+
+def _ask(servable: Servable, key: str, batch_sizes: Sequence[int]) -> list[Case]:
     cases, refusals = [], []
-    sizes = BATCH_SIZES if has_batch_dimension(servable.contract.signatures[key]) else BATCH_SIZES[:1]
+    sizes = batch_sizes if has_batch_dimension(servable.contract.signatures[key]) else (1,)
     for size in sizes:
         inputs, answer = answerable(servable, key, batch_size=size, seed=SEED)
         if inputs is None or isinstance(answer, str):

@@ -12,7 +12,7 @@ from components.core.errors import Rejected
 from components.core.process import Crashed, Limits, Progress, run_module, silent
 from components.core.signature import Contract
 from components.core.spec import Export, SignatureSpec, Validate
-from components.core.validation import ValidationReport
+from components.core.validation import Evaluation, ValidationReport
 
 
 class Stage(StrEnum):
@@ -20,6 +20,7 @@ class Stage(StrEnum):
 
     SCAN = "reading the graph without loading it"
     CONTRACT = "comparing the contract"
+    SKEW = "comparing the graph's version with the server's"
     CANDIDATE = "loading and asking the candidate"
     EVALUATE = "running labelled data through the candidate"
     REFERENCE = "loading the source"
@@ -28,7 +29,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ValidateRequest:
-    """What the child process is asked. Paths as text; ``evaluation_data`` is empty if nothing is evaluated."""
+    """What the child process is asked. Paths as text, empty for a file that the spec does not name."""
 
     source: str
     candidate: str
@@ -36,8 +37,10 @@ class ValidateRequest:
     required: Mapping[str, SignatureSpec]
     served: Contract | None
     served_version: int | None
+    served_evaluation: Evaluation | None
     spec: Validate
     evaluation_data: str
+    golden: str
     size_bytes: int
 
 
@@ -50,6 +53,7 @@ def validate(
     spec: Validate,
     export: Export,
     data_root: Path,
+    served_evaluation: Evaluation | None = None,
     progress: Progress = silent,
 ) -> ValidationReport:
     """Judge a candidate by every gate: size, graph, contract, a sandboxed run, labelled data, its source's answers.
@@ -61,7 +65,8 @@ def validate(
         served_version: Its version.
         spec: Gates and limits.
         export: Its tags choose the meta graph; its signatures are demanded if ``spec.contract`` names none.
-        data_root: Directory that the path of labelled data is relative to.
+        data_root: Directory that the paths of labelled data and golden requests are relative to.
+        served_evaluation: How the version being served did, as its own record says; None if that says nothing.
         progress: Is told each stage.
 
     Raises:
@@ -84,8 +89,12 @@ def validate(
         required=spec.contract.signatures or export.signatures,
         served=served,
         served_version=served_version,
+        served_evaluation=served_evaluation,
         spec=spec,
-        evaluation_data=str(_evaluation_data(spec, data_root)),
+        evaluation_data=_file(
+            data_root, spec.evaluate.data if spec.evaluate else "", "evaluate.data", "EVALUATION_DATA"
+        ),
+        golden=_file(data_root, spec.golden, "golden", "GOLDEN"),
         size_bytes=size,
     )
     limits = Limits(deadline_s=spec.timeout_s, cpu_s=_cpu_s(spec), memory_bytes=spec.limits.memory_bytes)
@@ -117,19 +126,18 @@ def _require_size(size: int, limit: int | None) -> None:
         )
 
 
-def _evaluation_data(spec: Validate, data_root: Path) -> Path | str:
-    if spec.evaluate is None:
+def _file(root: Path, name: str, field: str, reason: str) -> str:
+    if not name:
         return ""
-    data = data_root / spec.evaluate.data
-    if not data.is_file():
+    if not (root / name).is_file():
         raise Rejected(
-            f"{spec.evaluate.data} is not there",
-            expected="a .npz file with inputs and labels",
-            got=f"nothing at {data}",
-            fix="correct validate.evaluate.data, which is relative to the spec's folder",
-            reason="EVALUATION_DATA",
+            f"{name} is not there",
+            expected=f"the file that validate.{field} names",
+            got=f"nothing at {root / name}",
+            fix=f"correct validate.{field}, which is relative to the spec's folder",
+            reason=reason,
         )
-    return data
+    return str(root / name)
 
 
 def _crashed(stage: Stage, error: Crashed, spec: Validate) -> Rejected:
@@ -137,6 +145,7 @@ def _crashed(stage: Stage, error: Crashed, spec: Validate) -> Rejected:
     who, reason = {
         Stage.SCAN: ("the candidate's graph", "SCAN_CRASHED"),
         Stage.CONTRACT: ("the candidate's graph", "SCAN_CRASHED"),
+        Stage.SKEW: ("the candidate's graph", "SCAN_CRASHED"),
         Stage.REFERENCE: ("the exported source", "REFERENCE_CRASHED"),
         Stage.PARITY: ("the exported source", "REFERENCE_CRASHED"),
     }.get(stage, ("the candidate", "PROBE_CRASHED"))

@@ -5,7 +5,8 @@ import pytest
 
 from components.core.errors import Rejected
 from components.core.spec import MetricLimit
-from components.validate.metrics import judge, measure
+from components.validate.metrics import measure
+from components.validate.slices import keeps
 
 LABELS = np.array([0, 1, 1])
 SCORES = np.array([[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]])
@@ -52,4 +53,4 @@ def test_what_cannot_be_measured_is_refused(scores, labels, reason):
     ],
 )
 def test_a_limit_is_met_at_its_edge_and_missed_beyond(limit, passed):
-    assert judge("accuracy", 0.5, 10, limit).passed is passed
+    assert keeps("accuracy", 0.5, limit, None) is passed

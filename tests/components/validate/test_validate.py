@@ -40,7 +40,7 @@ def reason(source: Path, candidate: Path, *, served: Contract | None = None, **f
 
 def made(path: Path, function, signature: tuple[object, ...], weights) -> Path:
     """Write a model y = function(weights, x)."""
-    import tensorflow as tf  # noqa: PLC0415 - building imports tensorflow, reading this module must not
+    import tensorflow as tf
 
     module = tf.Module()
     module.weights = tf.Variable(weights, name="weights")
@@ -55,13 +55,13 @@ def made(path: Path, function, signature: tuple[object, ...], weights) -> Path:
 
 
 def softmax(weights, x):
-    import tensorflow as tf  # noqa: PLC0415 - as above
+    import tensorflow as tf
 
     return tf.nn.softmax(x @ weights)
 
 
 def forever(weights, x):
-    import tensorflow as tf  # noqa: PLC0415 - as above
+    import tensorflow as tf
 
     return tf.while_loop(lambda value: tf.reduce_sum(value) > -1.0, lambda value: [tf.abs(value)], [x @ weights])[0]
 
@@ -94,7 +94,7 @@ def test_a_good_candidate_passes_every_gate_and_the_report_says_by_how_much(mode
     assert report.probe.answered == ("serving_default",)
     assert report.probe.peak_memory_bytes > 2**26
     [row] = report.parity.rows
-    assert (row.output, row.cases, row.passed, row.max_abs) == ("y", 3, True, 0.0)
+    assert (row.output, row.cases, row.passed, row.max_abs) == ("y", 6, True, 0.0)
     assert report.parity.why
     assert report.evaluation is not None
     assert {result.metric: result.passed for result in report.evaluation.metrics} == {
