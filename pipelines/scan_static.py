@@ -10,7 +10,7 @@ from typing import Any
 
 from components.core.errors import Rejected
 from components.core.process import Progress, answer
-from components.core.validation import Scan, Severity
+from components.core.validation import Finding, Scan, Severity
 from components.export.formats import Format, Found, recognise
 from components.export.keras_config import require_safe_archive, require_safe_config
 from components.source.archives import MODEL_SUFFIXES, kind_of, unpack
@@ -36,12 +36,12 @@ def handle(data: dict[str, object], progress: Progress) -> object:
     notes: tuple[LayerFinding, ...] = ()
     scanned: Scan | None = None
     if found.format is Format.SAVED_MODEL:
-        judged = list(files.findings(found.path))
-        findings += [_told(each) for each in judged if each.severity is Severity.REJECT]
-        notes = tuple(_told(each) for each in judged if each.severity is Severity.NOTE)
+        judged = files.findings(found.path)
+        findings += [_told(Layer.FILES, each) for each in judged if each.severity is Severity.REJECT]
         if not findings:
             try:
                 scanned = scan(found.path)
+                notes = tuple(_told(Layer.GRAPH, each) for each in scanned.notes)
             except Rejected as error:
                 findings.append(finding_of(Layer.GRAPH, error))
     else:
@@ -52,8 +52,8 @@ def handle(data: dict[str, object], progress: Progress) -> object:
     return reply.model_dump(mode="json")
 
 
-def _told(each: Any) -> LayerFinding:  # noqa: ANN401
-    return LayerFinding(layer=Layer.FILES, reason=each.reason, where=each.where, detail=each.detail)
+def _told(layer: Layer, each: Finding) -> LayerFinding:
+    return LayerFinding(layer=layer, reason=each.reason, where=each.where, detail=each.detail)
 
 
 def _model_in(path: Path, folder: Path, max_bytes: int) -> Found:

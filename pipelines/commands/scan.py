@@ -163,7 +163,6 @@ class _Gate:
                 )
             )
         except (Crashed, Bug) as error:
-            # What makes us stumble is not to be let through; a file that nobody made by accident can.
             how = error.how if isinstance(error, Crashed) else error.what
             return StaticReply(
                 findings=(
@@ -180,7 +179,7 @@ class _Gate:
         request = ProbeRequest(model=str(model), tag_sets=tuple(tuple(sorted(tags)) for tags in self._tag_sets(model)))
         try:
             found = self._run("pipelines.scan_probe", request.model_dump(mode="json"), home)
-        except Crashed as error:
+        except (Crashed, Bug) as error:
             return self._verdict(path, static, [_crashed(path, error)], {})
         except Rejected as error:
             return self._verdict(path, static, [finding_of(Layer.LOAD, error)], {})
@@ -205,7 +204,7 @@ class _Gate:
         asked = TypeAdapter(ExportRequest).dump_python(request, mode="json")
         try:
             self._run("pipelines.scan_export", asked, home)
-        except Crashed as error:
+        except (Crashed, Bug) as error:
             return self._verdict(path, static, [_crashed(path, error)], {})
         except Rejected as error:
             return self._verdict(path, static, [finding_of(Layer.LOAD, error)], {})
@@ -231,8 +230,10 @@ class _Gate:
         return {**kept, "HOME": str(home), "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
-def _crashed(path: Path, error: Crashed) -> LayerFinding:
-    detail = f"the process that loaded it ended with {error.how}: a server would, too"
+def _crashed(path: Path, error: Crashed | Bug) -> LayerFinding:
+    """What makes a process stumble is not let through: a model that nobody made by accident can."""
+    how = error.how if isinstance(error, Crashed) else error.what
+    detail = f"the process that loaded it ended with {how}: a server would, too"
     return LayerFinding(layer=Layer.LOAD, reason="PROBE_CRASHED", where=str(path), detail=detail)
 
 

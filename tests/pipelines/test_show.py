@@ -12,9 +12,10 @@ import pytest
 from components.savedmodel.dtypes import dtype_name
 from components.savedmodel.messages import message, pool
 from pipelines.cli import main
+from tests import models
 from tests.architecture.test_fast_path import probed
 
-pytest_plugins = ["tests.models"]
+saved_model = models.saved_model
 
 COMPARED = ["module_two_signatures", "tf1_simple_save"]
 
