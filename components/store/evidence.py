@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from components.core.errors import Conflict, Rejected
-from components.core.records import AnyRecord, Rejection, Release, Step, parse
+from components.core.records import AnyRecord, Rejection, Release, RolledBack, Step, parse
 from components.store import layout
 from components.store.parallel import each
 from components.store.protocol import ObjectStore
@@ -87,7 +87,8 @@ def chain(evidence: Sequence[AnyRecord | Rejection]) -> tuple[AnyRecord | Reject
     """Return the attempt that came furthest: records that name each other as parents, then a rejection if it ended so.
 
     Among attempts that came equally far the latest recorded wins. A rejection names no parent; it belongs to the chain
-    if its step is the one that comes next.
+    if its step is the one that comes next. A rollback may follow a step that was not the last but one: the steps between
+    have no record, and at most a rejection says why.
 
     Args:
         evidence: As :func:`load` returns it.
@@ -99,12 +100,14 @@ def chain(evidence: Sequence[AnyRecord | Rejection]) -> tuple[AnyRecord | Reject
             (*before, item)
             for item in records
             for before in reached
-            if len(before) == _ORDER[step] and item.parent == (before[-1].digest if before else None)
+            if item.parent == (before[-1].digest if before else None)
+            and (len(before) == _ORDER[step] or isinstance(item, RolledBack))
         ]
     # The list is in the order of attempts, and max() takes the first: so look from the end.
-    longest = max(reversed(reached), key=len)
-    ends = [item for item in evidence if isinstance(item, Rejection) and _ORDER[item.step] == len(longest)]
-    return (*longest, *ends[-1:])
+    longest = max(reversed(reached), key=lambda attempt: _ORDER[attempt[-1].step] if attempt else -1)
+    whole = longest[:-1] if longest and isinstance(longest[-1], RolledBack) else longest
+    ends = [item for item in evidence if isinstance(item, Rejection) and _ORDER[item.step] == len(whole)]
+    return (*whole, *ends[-1:], *longest[len(whole) :])
 
 
 def finish(store: ObjectStore, release: Release) -> None:

@@ -1,6 +1,9 @@
 """One model released, looked at, released again and refused, through the installed command."""
 
+import fcntl
 import json
+import os
+import signal
 import socket
 import urllib.request
 
@@ -189,3 +192,26 @@ def test_down_stops_and_up_serves_the_same_again(place):
     assert "nothing was running" not in place.run("down", code=0).stdout
     assert "nothing was running" in place.run("down", code=0).stdout
     place.run("up", code=0)
+
+
+def test_two_runs_of_one_model_do_not_release_at_once(place):
+    lock = place.state / "releases" / "mlp.lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = place.release("--new", code=30)
+    assert "another run is releasing mlp" in done.stderr
+
+
+def test_a_stable_server_that_died_is_brought_back_before_the_next_release_is_compared_with_it(place):
+    server = json.loads((place.state / "serving/mlp/1/server.json").read_text())
+    os.kill(server["pid"], signal.SIGKILL)
+    done = place.release("--set", "canary.limits.min_requests=22")
+    assert "stable is version 1 by the store: serving it again" in done.stderr
+    assert answers(place).shape == (1, 10)
+
+
+def test_a_canary_that_cannot_ask_ends_rolled_back_because_no_verdict_is_no_promotion(place):
+    done = place.release("--set", "canary.traffic.signature=other", code=40)
+    assert "no verdict was reached" in done.stdout
+    assert "has no signature other" in done.stdout
+    assert place.status()["stable"]["version"] == 1

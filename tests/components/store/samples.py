@@ -7,10 +7,13 @@ from components.core import digest
 from components.core.digest import Digest
 from components.core.optimization import OptimizeReport
 from components.core.records import (
+    Endpoint,
     ExportedModel,
     ModelBytes,
     OptimizedModel,
     PublishedVersion,
+    RolledBack,
+    Rollout,
     SourceModel,
     Stamp,
     ValidatedModel,
@@ -101,4 +104,28 @@ def published(parent: ValidatedModel, version: int) -> PublishedVersion:
         store="store",
         version=version,
         reused=False,
+    )
+
+
+def rollout(parent: PublishedVersion) -> Rollout:
+    return Rollout(
+        stamp=stamp(parent.stamp.release),
+        parent=parent.digest,
+        target="local",
+        version=parent.version,
+        content=parent.content.digest,
+        candidate=Endpoint(grpc="127.0.0.1:1", rest="http://127.0.0.1:2"),
+        ready_s=1,
+        stable_version=None,
+        stable=None,
+    )
+
+
+def rolled_back(parent: Rollout) -> RolledBack:
+    return RolledBack(
+        stamp=stamp(parent.stamp.release),
+        parent=parent.digest,
+        version=parent.version,
+        stable_version=None,
+        reasons=("no verdict was reached",),
     )

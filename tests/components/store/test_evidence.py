@@ -145,6 +145,16 @@ def test_a_rejection_that_a_later_attempt_got_past_is_no_end(tmp_path: Path):
     assert evidence.chain([*records, _rejection(Step.OPTIMIZE)]) == tuple(records)
 
 
+def test_a_rollback_ends_the_chain_although_the_canary_has_no_verdict(tmp_path: Path):
+    records = _attempt(tmp_path, "a")
+    rollout = samples.rollout(records[-1])
+    rolled_back = samples.rolled_back(rollout)
+    rejection = _rejection(Step.CANARY)
+    for known in permutations([rollout, rolled_back, rejection]):
+        assert evidence.chain([*records, *known]) == (*records, rollout, rejection, rolled_back)
+    assert evidence.chain([*records, rollout, rolled_back]) == (*records, rollout, rolled_back)
+
+
 def test_of_two_rejections_the_later_is_the_end(tmp_path: Path):
     records = _attempt(tmp_path, "a")[:3]
     earlier, later = _rejection(Step.VALIDATE, "first"), _rejection(Step.VALIDATE, "second")
