@@ -30,6 +30,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "report": ("status", "Write a release's evidence as one HTML page."),
     "compile": ("engines", "Write the release as a Kubeflow or an Argo pipeline."),
     "render": ("manifests", "Write the Kubernetes manifests of one version."),
+    "fetch": ("fetch", "Bring a model somebody else made to a directory, verified and unpacked safely."),
+    "export": ("export", "Write whatever a trainer left as a SavedModel with explicit signatures."),
     "show": ("show", "Tell all about a SavedModel, without TensorFlow."),
     "diff": ("diff", "Tell what clients of one model would notice of another."),
     "scan": ("scan", "Judge whether a model is safe to load, and load it where it can do no harm."),

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from components.core.errors import Rejected
 from components.core.process import Progress, answer
 from components.core.signature import PREDICT_METHOD
 from components.core.spec import Export, Warmup
-from components.export import graph_def, keras_model, meta_graph, saved_model
+from components.export import graph_def, keras_model, meta_graph, reusable, saved_model
 from components.export.formats import Format
 from components.export.step import ExportRequest, ExportResult
 from components.savedmodel import warmup
@@ -23,30 +24,47 @@ def handle(data: dict[str, object], progress: Progress) -> object:
     """Answer one :class:`ExportRequest` with an :class:`ExportResult`."""
     request = TypeAdapter(ExportRequest).validate_python(data)
     source, target = Path(request.source), Path(request.target)
-    if request.format == Format.SAVED_MODEL:
-        scan(source)  # a graph may act at load, and the one below is the first
-    changed = _write(Format(request.format), source, target, request.spec)
+    notes: list[str] = []
+    changed = _write(Format(request.format), source, target, request.spec, request.allow_ops, notes.append)
+    if request.spec.reusable:
+        reusable.mark(target)
+    notes += [f"{note.reason}: {note.where}: {note.detail}" for note in scan(target, allow_ops=request.allow_ops).notes]
     progress("loading the exported model")
     servable = load(target, frozenset(request.spec.tags))
     records = _warm_up(servable, target, request.spec.warmup, progress, keep=not changed)
-    result = ExportResult(request.format, servable.contract, records)
+    result = ExportResult(request.format, servable.contract, records, tuple(notes))
     return TypeAdapter(ExportResult).dump_python(result, mode="json")
 
 
-def _write(form: Format, source: Path, target: Path, spec: Export) -> bool:
+def _write(form: Format, source: Path, target: Path, spec: Export, allow_ops: tuple[str, ...], note: Progress) -> bool:
     """Write the SavedModel; return whether it differs from its source."""
+    if form not in (Format.KERAS, Format.HDF5):
+        _require_no_keras_options(source, spec, form)
     match form:
         case Format.SAVED_MODEL:
-            changed = saved_model.write(source, target, spec)
+            changed = saved_model.write(source, target, spec, allow_ops, note)
         case Format.KERAS | Format.HDF5:
             changed = keras_model.write(source, target, spec)
         case Format.META_GRAPH:
-            changed = meta_graph.write(source, target, spec)
+            changed = meta_graph.write(source, target, spec, allow_ops)
         case Format.GRAPH_DEF:
-            changed = graph_def.write(source, target, spec)
+            changed = graph_def.write(source, target, spec, allow_ops)
     if changed:
         write_fingerprint(target)
     return changed
+
+
+def _require_no_keras_options(source: Path, spec: Export, form: Format) -> None:
+    asked = ["up_to"] if spec.up_to else []
+    asked += ["reusable"] if spec.reusable and form is not Format.SAVED_MODEL else []
+    if asked:
+        raise Rejected(
+            f"{source.name} cannot be exported with {' and '.join(asked)}",
+            expected="a Keras model (.keras or .h5)",
+            got=f"a model of the form {form}",
+            fix=f"unset export.{asked[0]}",
+            reason="REUSABLE" if "reusable" in asked else "KERAS_LAYER",
+        )
 
 
 def _warm_up(servable: Servable, target: Path, spec: Warmup | None, progress: Progress, *, keep: bool) -> int:

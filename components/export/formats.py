@@ -15,6 +15,7 @@ SUPPORTED = (
     "a SavedModel directory, a Keras 3 file (.keras), a legacy Keras file (.h5), "
     "a TF1 meta graph with its checkpoint (.meta, .index), or a frozen GraphDef (.pb)"
 )
+MAX_GRAPH_BYTES = 2**31 - 1
 _MAX_DEPTH = 3  # an archive often has a folder of its own, and that a version's
 
 
@@ -39,9 +40,14 @@ class Found:
 def recognise(source_dir: Path) -> Found:
     """Return the one model in a directory, looking into folders only while there is nothing at the level above.
 
+    Args:
+        source_dir: The directory, or the one file that is the model (of a checkpoint: its meta graph).
+
     Raises:
         Rejected: NO_MODEL or SEVERAL_MODELS.
     """
+    if source_dir.is_file():
+        return _recognise_file(source_dir)
     level = [source_dir]
     for _ in range(_MAX_DEPTH):
         found = [model for folder in level for model in _models_in(folder)]
@@ -53,29 +59,45 @@ def recognise(source_dir: Path) -> Found:
     raise _none(source_dir)
 
 
+def _recognise_file(file: Path) -> Found:
+    if file.name in (GRAPH_FILE, TEXT_GRAPH_FILE):
+        return Found(Format.SAVED_MODEL, file.parent)
+    found = [model for model in _models_in(file.parent, only=file) if model.path == file]
+    if not found:
+        raise Rejected(
+            f"{file.name} is no model that can be exported",
+            expected=SUPPORTED,
+            got="a meta graph without its checkpoint" if file.suffix == ".meta" else file.suffix or "no suffix",
+            fix="an archive is unpacked by slipway fetch",
+            reason="NO_MODEL",
+        )
+    return found[0]
+
+
 def _is_folder(entry: Path) -> bool:
     return entry.is_dir() and not entry.is_symlink() and not entry.name.startswith(".")
 
 
-def _models_in(folder: Path) -> Iterator[Found]:
+def _models_in(folder: Path, only: Path | None = None) -> Iterator[Found]:
+    """The models in a folder; with ``only``, those of that file whatever lies beside it."""
     if not folder.is_dir():
         return
-    if (folder / GRAPH_FILE).is_file() or (folder / TEXT_GRAPH_FILE).is_file():
+    if only is None and ((folder / GRAPH_FILE).is_file() or (folder / TEXT_GRAPH_FILE).is_file()):
         yield Found(Format.SAVED_MODEL, folder)
         return
-    for file in sorted(entry for entry in folder.iterdir() if entry.is_file()):
+    for file in [only] if only else sorted(entry for entry in folder.iterdir() if entry.is_file()):
         if file.suffix == ".keras":
             yield Found(Format.KERAS, file)
         elif file.suffix in {".h5", ".hdf5"} and not file.name.endswith(".weights.h5"):
             yield Found(Format.HDF5, file)
         elif file.suffix == ".pb" and _is_graph_def(file):
             yield Found(Format.GRAPH_DEF, file)
-    yield from _meta_graphs(folder)
+    yield from _meta_graphs([only] if only else sorted(folder.glob("*")), folder)
 
 
-def _meta_graphs(folder: Path) -> Iterator[Found]:
+def _meta_graphs(files: list[Path], folder: Path) -> Iterator[Found]:
     """The meta graphs whose checkpoint is there; of several steps of one training, the one ``checkpoint`` names."""
-    metas = [file for file in sorted(folder.glob("*.meta")) if file.with_suffix(".index").is_file()]
+    metas = [file for file in files if file.suffix == ".meta" and file.with_suffix(".index").is_file()]
     latest = _latest(folder / "checkpoint")
     chosen = [file for file in metas if file.stem == latest] if len(metas) > 1 and latest else metas
     for file in chosen or metas:
@@ -91,6 +113,8 @@ def _latest(state: Path) -> str:
 
 
 def _is_graph_def(file: Path) -> bool:
+    if file.stat().st_size > MAX_GRAPH_BYTES:
+        return True  # nothing but a graph with its weights in it gets that large; it is refused with its size
     graph = message("tensorflow.GraphDef")()
     try:
         graph.ParseFromString(file.read_bytes())

@@ -29,6 +29,8 @@ def write(source: Path, target: Path, spec: Export) -> bool:
             signature that the model cannot give.
     """
     model = _load(source)
+    if spec.up_to:
+        model = _piece(source, model, spec.up_to)
     has = _ports(source, model)
     wanted = dict(spec.signatures) or {DEFAULT_SIGNATURE: _own_aliases(has)}
     functions = {}
@@ -36,12 +38,59 @@ def write(source: Path, target: Path, spec: Export) -> bool:
         bound = bind(key, signature, has)
         require_all_inputs(key, bound, has)
         functions[key] = _inference(model, has, bound)
+    root = _reusable(model, has) if spec.reusable else _servable(model, functions.values())
+    tf.saved_model.save(root, str(target), signatures=functions)
+    set_tags(target, spec)
+    return True
+
+
+def _piece(source: Path, model: Any, name: str) -> Any:  # noqa: ANN401 - objects of keras
+    """The model from its inputs to one of its layers."""
+    names = [layer.name for layer in model.layers]
+    if name not in names or not getattr(model, "inputs", None):
+        raise Rejected(
+            f"{source.name} has no layer {name}",
+            expected=f"one of {', '.join(names)}",
+            got=name,
+            fix="correct export.up_to",
+            reason="KERAS_LAYER",
+        )
+    return keras.Model(model.inputs, model.get_layer(name).output)
+
+
+def _servable(model: Any, functions: Iterable[Any]) -> Any:  # noqa: ANN401 - objects of keras and tensorflow
     root = tf.Module()
     root.model = model  # leads to its lookup tables; to its variables Keras leaves the way to whoever exports
-    root.captured_variables = _captured(model, functions.values())
-    tf.saved_model.save(root, str(target), signatures=functions)
-    set_tags(target, spec.tags)
-    return True
+    root.captured_variables = _captured(model, functions)
+    return root
+
+
+def _reusable(model: Any, has: Signature) -> Any:  # noqa: ANN401 - objects of keras and tensorflow
+    """An object with TF Hub's interface: ``__call__`` with and without training, variables, losses; no optimizer."""
+    structure = keras.tree.pack_sequence_as(
+        _functional(model)._inputs_struct,  # noqa: SLF001 - see _functional
+        [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in has.inputs.items()],
+    )
+    root = tf.Module()
+    root.model = model
+    root.variables = [variable.value for variable in model.variables]
+    root.trainable_variables = [variable.value for variable in model.trainable_variables]
+    call = tf.function(lambda inputs, training=False: model(inputs, training=training), autograph=False)
+    for training in (True, False):
+        call.get_concrete_function(structure, training=training)
+    root.__call__ = call
+    root.regularization_losses = [_loss(regularizer, variable) for regularizer, variable in _regularized(model)]
+    return root
+
+
+def _regularized(model: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401 - objects of keras
+    return [
+        (variable.regularizer, variable) for variable in model.trainable_variables if variable.regularizer is not None
+    ]
+
+
+def _loss(regularizer: Any, variable: Any) -> Any:  # noqa: ANN401 - objects of keras and tensorflow
+    return tf.function(lambda: regularizer(variable.value), input_signature=[], autograph=False)
 
 
 def _captured(model: Any, functions: Iterable[Any]) -> list[Any]:  # noqa: ANN401 - objects of keras and tensorflow

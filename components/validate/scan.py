@@ -7,34 +7,39 @@ proves nothing. Reads protobuf messages only; run it in a limited child process.
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from components.core.errors import Rejected
+from components.core.signature import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
 from components.core.validation import Finding, Scan, Severity
-from components.savedmodel.inspect import dtype_name, read_proto
+from components.savedmodel.inspect import INIT_SIGNATURES, dtype_name, read_proto
 from components.savedmodel.messages import message
 from components.validate import files, ops
+from components.validate.depth import MAX_DEPTH, too_deep
 from components.validate.graphs import MAIN, MAX_EXPANSION, MetaGraph, node_name
 
 MAX_CONSTANT_BYTES = 2**30
 """Bytes one constant may become; a message cannot carry more than twice that, only a repeated value can."""
 _MIN_WEIGHTS = 16  # a constant with fewer values may be NaN for a reason: a default, a mask
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
+_TABLES = "table_initializer"
 _ASSET_COLLECTION = "saved_model_assets"
 _TRAIN_SIGNATURE = "__saved_model_train_op"
 _CONSOLE = ("stderr", "stdout", "log(info)", "log(warning)", "log(error)")
 _MAX_TOLD = 5
+_METHODS = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
 
 
-def scan(root: Path) -> Scan:
+def scan(root: Path, *, allow_ops: Collection[str] = ()) -> Scan:
     """Judge a SavedModel.
 
     Args:
         root: Its directory.
+        allow_ops: Ops by name that are allowed beyond our list; each that is met is noted.
 
     Returns:
         What it holds.
@@ -42,11 +47,17 @@ def scan(root: Path) -> Scan:
     Raises:
         Rejected: One of the reason codes of the threat model, with the first findings.
     """
-    _refuse(root, [finding for finding in files.findings(root) if finding.severity is Severity.REJECT])
-    graphs = [MetaGraph(meta) for meta in read_proto(root).meta_graphs]
+    model = _read(root)
+    require_files(root)
+    graphs = [MetaGraph(meta) for meta in model.meta_graphs]
+    notes: list[Finding] = []
     for graph in graphs:
-        _refuse(root, list(_structure(graph)))  # the rest relies on calls that end
-        _refuse(root, [*_ops(graph), *_assets(root, graph), *_constants(graph), *_split_brain(graph)])
+        _refuse(root.name, list(_structure(graph)))  # the rest relies on calls that end
+        found = list(_ops(graph, allow_ops))
+        refused = [finding for finding in found if finding.severity is Severity.REJECT]
+        _refuse(root.name, [*refused, *_assets(root, graph), *_constants(graph), *_split_brain(graph)])
+        notes += [finding for finding in found if finding.severity is Severity.NOTE]
+        notes += _methods(graph)
     used = Counter(node.op for graph in graphs for scope in graph.scopes for node in graph.nodes_of(scope))
     functions = {name for graph in graphs for name in graph.functions}
     return Scan(
@@ -54,21 +65,71 @@ def scan(root: Path) -> Scan:
         distinct_ops=len(used),
         functions=len(functions),
         stateful_ops=tuple(sorted(op for op in used if ops.is_stateful(op) and op not in functions)),
-        notes=tuple(finding for finding in files.findings(root) if finding.severity is Severity.NOTE),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def _refuse(root: Path, found: list[Finding]) -> None:
+def scan_graph(name: str, meta: Any, *, allow_ops: Collection[str] = ()) -> None:  # noqa: ANN401 - a dynamic message
+    """Judge a ``MetaGraphDef`` that is no part of a SavedModel yet, as strictly as one that is.
+
+    Args:
+        name: What it is called, for messages.
+        meta: The graph; its signatures and saver say what will run, its assets which files it may read.
+        allow_ops: As for :func:`scan`.
+
+    Raises:
+        Rejected: As for :func:`scan`.
+    """
+    graph = MetaGraph(meta)
+    _refuse(name, list(_structure(graph)))
+    init = meta.collection_def[_TABLES].node_list.value if _TABLES in meta.collection_def else ()
+    refused = [finding for finding in _ops(graph, allow_ops, init=init) if finding.severity is Severity.REJECT]
+    _refuse(name, [*refused, *_constants(graph)])
+
+
+def require_files(root: Path) -> None:
+    """Judge the tree of files alone.
+
+    Raises:
+        Rejected: SYMLINK, FILE_UNKNOWN or AMBIGUOUS_GRAPH_FILES.
+    """
+    _refuse(root.name, list(files.findings(root)))
+
+
+def _read(root: Path) -> Any:  # noqa: ANN401 - a dynamic message
+    try:
+        return read_proto(root)
+    except Rejected as error:
+        if error.reason == "CORRUPT_PROTO" and too_deep(root):
+            raise Rejected(
+                f"{root.name} is refused without loading it",
+                expected=f"messages nested at most {MAX_DEPTH} deep, as protobuf reads them",
+                got="deeper ones",
+                fix="if you did not make it, do not load it anywhere",
+                reason="PROTO_DEPTH",
+            ) from error
+        raise
+
+
+def _refuse(name: str, found: list[Finding]) -> None:
     if not found:
         return
     told = "; ".join(f"{finding.where}: {finding.detail} [{finding.reason}]" for finding in found[:_MAX_TOLD])
     raise Rejected(
-        f"{root.name} is refused without loading it",
+        f"{name} is refused without loading it",
         expected="a graph of ops that stay within the model",
         got=told + (f"; and {len(found) - _MAX_TOLD} more" if len(found) > _MAX_TOLD else ""),
         fix="export the model again without them; if you did not make it, do not load it anywhere",
         reason=found[0].reason,
     )
+
+
+def _methods(graph: MetaGraph) -> Iterator[Finding]:
+    """A server answers these all the same, but by Predict only."""
+    for key, signature in graph.meta.signature_def.items():
+        if key not in INIT_SIGNATURES and signature.method_name not in _METHODS:
+            told = f"{signature.method_name!r} is none of TensorFlow Serving's"
+            yield Finding(reason="METHOD_NAME", where=f"signature {key}", detail=told, severity=Severity.NOTE)
 
 
 def _structure(graph: MetaGraph) -> Iterator[Finding]:
@@ -78,15 +139,20 @@ def _structure(graph: MetaGraph) -> Iterator[Finding]:
         yield Finding(reason="GRAPH_BOMB_CALLS", where="calls", detail=f"{size:.3g} nodes once expanded")
 
 
-def _ops(graph: MetaGraph) -> Iterator[Finding]:
-    serving_nodes, serving = graph.reach(_serving_roots(graph))
+def _ops(graph: MetaGraph, allow_ops: Collection[str], *, init: Iterable[str] = ()) -> Iterator[Finding]:
+    serving_nodes, serving = graph.reach([*_serving_roots(graph), *init])
     serving |= graph.closure(graph.meta.object_graph_def.concrete_functions)
     restore_nodes, restoring = graph.reach([graph.meta.saver_def.restore_op_name])
     for scope in graph.scopes:
         for node in graph.nodes_of(scope):
             served = node.name in serving_nodes if scope == MAIN else scope in serving
             restored = node.name in restore_nodes if scope == MAIN else scope in restoring
-            if reason := _judge(graph, scope, node, served=served, restored=restored):
+            if not (reason := _judge(graph, scope, node, served=served, restored=restored)):
+                continue
+            if node.op in allow_ops:
+                told = f"allowed by the spec; without that: {reason}"
+                yield Finding(reason="OP_ALLOWED", where=node.op, detail=told, severity=Severity.NOTE)
+            else:
                 yield Finding(reason=reason, where=f"{scope or 'graph'}/{node.name}", detail=node.op)
 
 
