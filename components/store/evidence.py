@@ -87,8 +87,8 @@ def chain(evidence: Sequence[AnyRecord | Rejection]) -> tuple[AnyRecord | Reject
     """Return the attempt that came furthest: records that name each other as parents, then a rejection if it ended so.
 
     Among attempts that came equally far the latest recorded wins. A rejection names no parent; it belongs to the chain
-    if its step is the one that comes next. A rollback may follow a step that was not the last but one: the steps between
-    have no record, and at most a rejection says why.
+    if its step is the one that comes next. A rollback may follow a step that was not the last but one: the steps
+    between have no record, and at most a rejection says why.
 
     Args:
         evidence: As :func:`load` returns it.
