@@ -11,8 +11,6 @@ ours is imported, so that neither the working directory nor ``PYTHONPATH`` can s
 import sys
 from pathlib import Path
 
-__version__ = "0.1.0"
-
 _HOME = str(Path(__file__).resolve().parent)
 
 

@@ -19,7 +19,7 @@ from typing import NoReturn, cast
 import click
 
 from components.core.errors import EXIT_BAD_ARGUMENTS, EXIT_INTERRUPTED, EXIT_TERMINATED, Bug, SlipwayError
-from slipway import __version__
+from components.core.version import VERSION
 
 DEFAULT_STATE = ".slipway"
 
@@ -87,7 +87,7 @@ class _LazyGroup(click.Group):
     help=f"Folder for unfinished work and local servers.  [default: $SLIPWAY_STATE or {DEFAULT_STATE}]",
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.version_option(__version__, prog_name="slipway")
+@click.version_option(VERSION, prog_name="slipway")
 @click.pass_context
 def cli(ctx: click.Context, state: Path | None, *, debug: bool) -> None:
     """Slipway takes one TensorFlow model from trained to serving, proven and promoted.

@@ -32,8 +32,9 @@ from components.core.specfile import LoadedSpec
 from components.store import evidence
 from components.store.protocol import ObjectStore
 from pipelines.finish import finish
+from pipelines.perform import perform
 from pipelines.steps import STEPS, ArtifactKind, StepDef
-from pipelines.work import Work, perform
+from pipelines.work import Work
 
 _DEPLOYED = {Step.DEPLOY, Step.CANARY, Step.PROMOTE}
 

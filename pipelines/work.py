@@ -1,37 +1,33 @@
 """What each step does: take the predecessor's record and bytes, do the work, return the record that says so.
 
-The same functions run under ``slipway run``, ``slipway step`` and both engines. Around each of them stands one
-frame (:func:`perform`): an outcome that is recorded already is returned, not repeated; Unavailable and Conflict are
-tried again here, inside the step, because an engine may hide exit codes; a rejection is written down, so that whoever
-starts the step again stops at once.
+The same functions run under ``slipway run``, ``slipway step`` and both engines, inside the frame that
+``pipelines.perform`` puts around each of them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from components.cluster.protocol import Target, is_running
-from components.core import atomic, digest, records
+from components.cluster.protocol import Target
+from components.core import digest, records
 from components.core.clock import Clock
-from components.core.errors import Bug, Conflict, Rejected, Unavailable
-from components.core.process import Limits, Progress, from_os_error
-from components.core.records import AnyRecord, ModelBytes, Record, Rejection, Stamp, Step
+from components.core.errors import Bug, Rejected
+from components.core.process import Limits, Progress
+from components.core.records import AnyRecord, ModelBytes, Record, Stamp, Step
 from components.core.release import Identity
 from components.core.signature import Contract
 from components.core.spec import ReleaseSpec
 from components.core.verdict import Decision
+from components.core.version import VERSION
 from components.deploy import STABLE
 from components.store import evidence, versions
 from components.store.protocol import ObjectStore
 from pipelines.steps import BY_NAME, EXPORTED_MODEL, OPTIMIZED_MODEL, SOURCE_MODEL, TRAINED_MODEL, Artifact
-from slipway import __version__
 
-BUILDER = f"slipway {__version__}"
-ALREADY = "already-released.txt"
-_FIRST_PAUSE_S = 1.0
+BUILDER = f"slipway {VERSION}"
 
 R = TypeVar("R", bound=Record)
 
@@ -95,84 +91,6 @@ class Work:
             started_at=started,
             duration_s=max(0.0, duration_s),
         )
-
-
-def perform(step: Step, work: Work) -> AnyRecord:
-    """Do a step, or return what is recorded of it already, and write its record to its output.
-
-    Raises:
-        Rejected: For good; written down as evidence.
-        Unavailable: Still so after all tries.
-        Conflict: Still so after all tries.
-    """
-    record = _recorded(step, work)
-    if record is None:
-        record = _try(step, work)
-        evidence.record(work.store, record)
-    atomic.write_text(work.outputs[step.value], record.to_json())
-    return record
-
-
-def _recorded(step: Step, work: Work) -> AnyRecord | None:
-    """Return what is recorded of this step, if that settles it.
-
-    Before publishing, a step's bytes live only where it ran, so its record alone settles nothing until the release has
-    ended; from publishing on the record is the outcome.
-    """
-    known = evidence.load(work.store, work.spec.model, work.release)
-    for found in known:
-        if isinstance(found, Rejection) and found.step == step:
-            raise found.as_error()
-    ended = evidence.outcome(work.store, work.spec.model, work.release) is not None
-    settled = ended or step in {Step.PUBLISH, Step.DEPLOY, Step.CANARY, Step.PROMOTE}
-    mine = [found for found in known if not isinstance(found, Rejection) and found.step == step]
-    if not mine or not settled:
-        return None
-    if ended:
-        for artifact in BY_NAME[step].outputs[1:]:
-            _leave_word(work.outputs[artifact.name], work.release)
-        return mine[-1]
-    parents = {work.read(type_, parent).digest for parent, type_ in _PARENTS[step].items()}
-    return next((found for found in reversed(mine) if found.parent in parents and _is_true_still(found, work)), None)
-
-
-def _is_true_still(record: AnyRecord, work: Work) -> bool:
-    """Servers come and go; every other record stays true for ever. Deploying again is harmless."""
-    return not isinstance(record, records.Rollout) or is_running(work.target, record)
-
-
-_PARENTS: Mapping[Step, Mapping[Step, type[Record]]] = MappingProxyType(
-    {
-        Step.PUBLISH: {Step.VALIDATE: records.ValidatedModel},
-        Step.DEPLOY: {Step.PUBLISH: records.PublishedVersion},
-        Step.CANARY: {Step.DEPLOY: records.Rollout},
-        Step.PROMOTE: {Step.CANARY: records.Verdict},
-    }
-)
-
-
-def _leave_word(directory: Path, release: str) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / ALREADY).write_text(f"release {release} has ended; its version is in the store\n")
-
-
-def _try(step: Step, work: Work) -> AnyRecord:
-    pause_s, tries = _FIRST_PAUSE_S, BY_NAME[step].retries
-    started = work.clock.now()
-    while True:
-        try:
-            return _WORK[step](replace(work), started)
-        except Rejected as error:
-            evidence.record(work.store, Rejection.of(error, step=step, stamp=work.stamp(started)))
-            raise
-        except OSError as error:
-            raise from_os_error(error) from error
-        except (Unavailable, Conflict) as error:
-            if tries == 0:
-                raise
-            work.progress(f"{error.what}; trying again in {pause_s:g} s ({tries} left)")
-        work.clock.sleep(pause_s)
-        pause_s, tries = pause_s * 2, tries - 1
 
 
 def _bytes_of(directory: Path) -> ModelBytes:
@@ -438,7 +356,7 @@ def _promote(work: Work, started: datetime) -> records.Promoted | records.Rolled
     )
 
 
-_WORK: Mapping[Step, Callable[[Work, datetime], AnyRecord]] = MappingProxyType(
+WORK: Mapping[Step, Callable[[Work, datetime], AnyRecord]] = MappingProxyType(
     {
         Step.SOURCE: _source,
         Step.EXPORT: _export,

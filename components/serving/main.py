@@ -7,8 +7,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-import slipway
 from components.core.errors import EXIT_BAD_ARGUMENTS, EXIT_OK, SlipwayError
+from components.core.version import VERSION
 from components.serving.flags import Flags, parse, usage, without_effect
 
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return EXIT_BAD_ARGUMENTS
     if flags.version:
-        print(f"Slipway's embedded server: {slipway.__version__}")
+        print(f"Slipway's embedded server: {VERSION}")
         return EXIT_OK
     try:
         return _serve(flags)

@@ -16,9 +16,10 @@ from pipelines.dialects import Call, from_executor_input, from_files
 from pipelines.finish import EXIT_CODES, finish
 from pipelines.open import TARGETS, local_target
 from pipelines.parameters import BASE_DIR, IDENTITY, RUN_ID, SPEC, STATE, TARGET, identity_from_json
+from pipelines.perform import perform
 from pipelines.steps import BY_NAME, FINISH
 from pipelines.summary import in_a_line
-from pipelines.work import Work, perform
+from pipelines.work import Work
 
 
 @click.command("step")

@@ -9,6 +9,8 @@ from hatchling.build import get_requires_for_build_editable, get_requires_for_bu
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from components.core.version import VERSION
+
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = {path.stem: path for path in sorted((ROOT / "requirements").glob("*.txt"))}
 PARTS = sorted(set(LOCKS) - {"all"})
@@ -132,3 +134,8 @@ def test_the_build_lock_holds_what_the_build_backend_asks_for(monkeypatch: pytes
         *get_requires_for_build_wheel(),
     ]
     assert {canonicalize_name(Requirement(line).name) for line in required} <= set(entries("build"))
+
+
+def test_the_version_stands_once_in_the_project_and_once_in_the_code_and_is_the_same():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert declared == VERSION
