@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from components.core.process import Progress, answer
+from components.core.process import Progress
 from components.core.validation import SizeCheck, ValidationReport
 from components.savedmodel.inspect import contract_of, meta_graph, read_proto
 from components.validate import contract, skew
@@ -18,7 +18,7 @@ def handle(data: dict[str, object], progress: Progress) -> object:
     candidate, spec = Path(request.candidate), request.spec
     tags = frozenset(request.tags)
     progress(Stage.SCAN)
-    scanned = scan(candidate)
+    scanned = scan(candidate, allow_ops=spec.allow_ops)
     progress(Stage.CONTRACT)
     graph = meta_graph(read_proto(candidate), tags, candidate)
     checked = contract.check(
@@ -42,6 +42,7 @@ def handle(data: dict[str, object], progress: Progress) -> object:
     progress(Stage.CANDIDATE)
     # Only now may tensorflow, and with it the candidate, come into this process.
     from components.savedmodel.load import load  # noqa: PLC0415
+    from components.validate import fingerprint  # noqa: PLC0415
     from components.validate.evaluate import evaluate, require_kept  # noqa: PLC0415
     from components.validate.parity import compare  # noqa: PLC0415
     from components.validate.probe import ask_edges, ask_golden, probe  # noqa: PLC0415
@@ -68,7 +69,7 @@ def handle(data: dict[str, object], progress: Progress) -> object:
     progress(Stage.PARITY)
     report = ValidationReport(
         size=SizeCheck(size_bytes=request.size_bytes, limit_bytes=spec.limits.size_bytes),
-        scan=scanned,
+        scan=scanned.model_copy(update={"notes": (*scanned.notes, *fingerprint.findings(candidate))}),
         contract=checked,
         probe=probed,
         parity=compare(cases, reference, spec, golden=golden),
@@ -76,7 +77,3 @@ def handle(data: dict[str, object], progress: Progress) -> object:
         skew=skewed,
     )
     return report.model_dump(mode="json")
-
-
-if __name__ == "__main__":
-    answer(handle)

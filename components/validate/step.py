@@ -9,10 +9,11 @@ from pydantic import TypeAdapter
 
 from components.core import digest
 from components.core.errors import Rejected
-from components.core.process import Crashed, Limits, Progress, run_module, silent
+from components.core.process import Crashed, Limits, Progress, silent
 from components.core.signature import Contract
 from components.core.spec import Export, SignatureSpec, Validate
-from components.core.validation import Evaluation, ValidationReport
+from components.core.validation import Evaluation, Finding, Severity, ValidationReport
+from components.validate import sandbox
 
 
 class Stage(StrEnum):
@@ -54,6 +55,7 @@ def validate(
     export: Export,
     data_root: Path,
     served_evaluation: Evaluation | None = None,
+    environment: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> ValidationReport:
     """Judge a candidate by every gate: size, graph, contract, a sandboxed run, labelled data, its source's answers.
@@ -67,6 +69,7 @@ def validate(
         export: Its tags choose the meta graph; its signatures are demanded if ``spec.contract`` names none.
         data_root: Directory that the paths of labelled data and golden requests are relative to.
         served_evaluation: How the version being served did, as its own record says; None if that says nothing.
+        environment: Where the sandbox finds libraries and devices (:data:`sandbox.KEPT`); it takes over no more.
         progress: Is told each stage.
 
     Raises:
@@ -99,15 +102,29 @@ def validate(
     )
     limits = Limits(deadline_s=spec.timeout_s, cpu_s=_cpu_s(spec), memory_bytes=spec.limits.memory_bytes)
     try:
-        reply = run_module(
+        answer = sandbox.run(
             "components.validate.child",
             TypeAdapter(ValidateRequest).dump_python(request, mode="json"),
             limits=limits,
             progress=follow,
+            environment=environment,
         )
     except Crashed as error:
         raise _crashed(stage, error, spec) from error
-    return ValidationReport.model_validate(reply)
+    report = ValidationReport.model_validate(answer.reply)
+    return report if answer.offline else _with_note(report, _ONLINE)
+
+
+_ONLINE = Finding(
+    reason="SANDBOX_NETWORK",
+    where="sandbox",
+    detail="this system does not let a process give up its network; the model ran with it",
+    severity=Severity.NOTE,
+)
+
+
+def _with_note(report: ValidationReport, note: Finding) -> ValidationReport:
+    return report.model_copy(update={"scan": report.scan.model_copy(update={"notes": (*report.scan.notes, note)})})
 
 
 def _cpu_s(spec: Validate) -> int:
