@@ -104,9 +104,9 @@ class FromVersion(Frozen):
 class Source(Frozen):
     """Where the model comes from: exactly one of the three."""
 
-    train: Train | None = Field(None, description="Train it by a command.")
-    fetch: Fetch | None = Field(None, description="Fetch it.")
-    version: FromVersion | None = Field(None, description="Take a published version of another store.")
+    train: Train | None = Field(None, description="Train it by a command. Default none.")
+    fetch: Fetch | None = Field(None, description="Fetch it. Default none.")
+    version: FromVersion | None = Field(None, description="Take a published version of another store. Default none.")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "Source":
