@@ -91,6 +91,7 @@ def evaluate_command(
         name: value for name, value in {"labels": labels, "signature": signature_def, "output": output}.items() if value
     }
     spec = _spec(spec_file, environment, sets, {**said, "data": str(data)}, contract)
+    _require_other(spec, against)
     request = EvaluateRequest(
         model=str(model.absolute()),
         tags=tuple(sorted(tags)),
@@ -103,6 +104,16 @@ def evaluate_command(
     click.echo(json.dumps(_as_json(model, found), indent=2) if as_json else "\n".join(_lines(found)))
     if found.failed:
         click.get_current_context().exit(EXIT_REJECTED)
+
+
+def _require_other(spec: Evaluate, against: Path | None) -> None:
+    """A comparison without another model, or another model without a comparison, is a slip of whoever asks."""
+    limits = [*spec.metrics.values(), *(limit for part in spec.slices for limit in part.metrics.values())]
+    relative = any(limit.max_regression is not None for limit in limits)
+    if relative and against is None:
+        raise click.UsageError("~LOSS and max_regression compare with another model: give --against")
+    if against is not None and not relative:
+        raise click.UsageError("--against is compared with by ~LOSS or max_regression alone: give a metric one")
 
 
 def parse_metric(text: str, confidence: float | None) -> tuple[str, MetricLimit]:

@@ -9,8 +9,8 @@ import pytest
 
 from components.core.errors import Rejected
 from components.core.signature import Contract, Signature, TensorSpec
-from components.core.spec import Evaluate, Export, Limits, MetricLimit, Validate
-from components.core.validation import ValidationReport
+from components.core.spec import Evaluate, Export, Limits, MetricLimit, SliceSpec, Tolerance, Validate
+from components.core.validation import Evaluation, ValidationReport
 from components.savedmodel.inspect import contract as contract_of
 from components.savedmodel.inspect import read_proto
 from components.validate import validate
@@ -165,3 +165,70 @@ def test_too_many_bytes_and_missing_data_are_refused_without_a_child(models):
     assert reason(models / "good", models / "good", limits=Limits(size_bytes=10)).reason == "SIZE"
     absent = Evaluate(data="nowhere.npz", output="y")
     assert reason(models / "good", models / "good", evaluate=absent).reason == "EVALUATION_DATA"
+
+
+def rejected_evaluation(models: Path, metrics: dict[str, MetricLimit], served: Evaluation | None, **fields) -> Rejected:
+    with pytest.raises(Rejected) as caught:
+        evaluated(models, metrics, served, **fields)
+    return caught.value
+
+
+def evaluated(models: Path, metrics: dict[str, MetricLimit], served: Evaluation | None, **fields) -> ValidationReport:
+    labels = np.arange(40) % 3
+    x = np.eye(3, 4, dtype=np.float32)[np.where(np.arange(40) < 4, (labels + 1) % 3, labels)]
+    np.savez(models / "mostly.npz", x=x, labels=labels, half=np.arange(40) // 20)
+    return validate(
+        source_dir=models / "good",
+        candidate_dir=models / "good",
+        served=contract_of(models / "good", SERVE) if served is not None else None,
+        served_version=7 if served is not None else None,
+        served_evaluation=served,
+        spec=Validate(evaluate=Evaluate(data="mostly.npz", output="y", metrics=metrics, **fields)),
+        export=Export(),
+        data_root=models,
+    )
+
+
+def test_a_first_release_is_judged_by_absolute_limits_alone_and_later_ones_by_what_is_served(models):
+    limit = {"accuracy": MetricLimit(minimum=0.85, max_regression=0.01)}
+    first = evaluated(models, limit, None).evaluation
+    assert first is not None
+    assert (first.metrics[0].value, first.metrics[0].served, first.served_version) == (0.9, None, None)
+    assert "first release" in first.notes[0]
+
+    again = evaluated(models, limit, first).evaluation
+    assert again is not None
+    assert (again.metrics[0].served, again.served_version, again.notes) == (0.9, 7, ())
+
+    better = first.model_copy(update={"metrics": (first.metrics[0].model_copy(update={"value": 0.95}),)})
+    error = rejected_evaluation(models, limit, better)
+    assert error.reason == "EVALUATION"
+    assert "at most 0.01 worse than the served version's 0.95" in error.got
+
+
+def test_a_bad_first_release_is_refused_by_its_worst_slice(models):
+    halves = SliceSpec(by="half", minimum_count=20, metrics={"accuracy": MetricLimit(minimum=0.85)})
+    error = rejected_evaluation(models, {"accuracy": MetricLimit(minimum=0.85)}, None, slices=(halves,))
+
+    assert error.reason == "EVALUATION"
+    assert error.got == "accuracy 0.8 over 20 examples, wanted at least 0.85 where half is 0"
+
+
+def test_golden_requests_and_a_tolerance_for_one_output_decide_parity(models):
+    np.savez(models / "golden.npz", x=np.full((3, 4), 0.5, np.float32))
+    lax = Tolerance(absolute=1.0, relative=0.0, why="probabilities are compared by eye")
+    report = run(models / "good", models / "other", golden="golden.npz", tolerances={"y": lax})
+
+    assert report.parity.golden is not None
+    assert report.parity.tolerances == {"y": lax}
+    assert report.parity.rows[0].cases == 8
+    assert reason(models / "good", models / "good", tolerances={"z": lax}).reason == "TOLERANCE_UNUSED"
+    assert reason(models / "good", models / "good", golden="nowhere.npz").reason == "GOLDEN"
+
+
+def test_a_graph_newer_than_the_pinned_server_is_refused_before_it_is_loaded(models):
+    assert reason(models / "good", models / "good", serving_version="2.16").reason == "SKEW_PRODUCER"
+    why = "its ops are all in 2.16"
+    report = run(models / "good", models / "good", serving_version="2.16", newer_producer_waiver=why)
+    assert report.skew is not None
+    assert (report.skew.waiver, report.skew.consumer_at_most) == (why, 1766)
