@@ -7,7 +7,7 @@ tensor_bundle/tensor_bundle.h, tensorflow/core/protobuf/tensor_bundle.proto).
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from components.savedmodel.dtypes import dtype_name
 from components.savedmodel.wire import WireError, fields, message, number, signed, varint
@@ -24,8 +24,7 @@ _MAX_ALL_KEYS_BYTES = 2**26  # keys share their beginnings, so a small file coul
 _SLICE_KEY = b"\0"  # the parts of a partitioned variable; the variable itself has an entry of its own
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One tensor of a checkpoint. ``size`` is in bytes, as stored; ``slices`` is how many parts it was saved in."""
 
     key: str
@@ -36,8 +35,7 @@ class Entry:
     slices: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointIndex:
+class CheckpointIndex(NamedTuple):
     """All tensors of a checkpoint, sorted by key, and the number of its data files."""
 
     entries: tuple[Entry, ...]
@@ -53,16 +51,14 @@ def parse(data: memoryview) -> CheckpointIndex:
     Raises:
         WireError: It is no such table, or one of its messages cannot be decoded.
     """
-    entries, parts, shards = [], dict[str, int](), 0
+    entries, shards = list[Entry](), 0
     for key, value in _table(data):
         if not key:
             shards = _shards(value)
         elif key.startswith(_SLICE_KEY):
             continue  # its bytes are counted below by the whole tensor's entry
         else:
-            entry = _entry(_text(key), value)
-            entries.append(entry)
-            parts[entry.key] = entry.slices
+            entries.append(_entry(_text(key), value))
     return CheckpointIndex(tuple(entries), shards)
 
 

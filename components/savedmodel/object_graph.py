@@ -5,8 +5,8 @@ object has as attributes (tensorflow/python/saved_model/load.py).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from components.core.signature import Shape, TensorSpec
 from components.savedmodel.dtypes import dtype_name
@@ -15,7 +15,6 @@ from components.savedmodel.wire import (
     WireError,
     entries,
     fields,
-    last_number,
     last_text,
     message,
     number,
@@ -32,8 +31,7 @@ _ATTRIBUTES = "/.ATTRIBUTES/"
 _SLOT = "/.OPTIMIZER_SLOT/"
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """One argument of a traced function: its text, and the tensor it stands for unless it is a constant."""
 
     text: str
@@ -42,8 +40,7 @@ class Argument:
     tensor: TensorSpec | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One trace of a function: what it can be called with, and what it returns."""
 
     concrete: str
@@ -52,16 +49,14 @@ class Option:
     returns: str
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """A callable attribute of the loaded object."""
 
     name: str
     options: tuple[Option, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SavedVariable:
+class SavedVariable(NamedTuple):
     """A variable as the object graph knows it."""
 
     name: str
@@ -117,8 +112,7 @@ class ObjectGraph:
             node = step
         for field, value in fields(self._node(node)):
             if field == 7:
-                saved = message(value)
-                return SavedVariable(last_text(saved, 6), trainable=bool(last_number(saved, 3)))
+                return _variable(message(value))
         return None
 
     def _node(self, index: int) -> memoryview:
@@ -156,6 +150,16 @@ class ObjectGraph:
             elif field == 4:
                 returns = _text_of(message(value), 0)
         return Option(concrete, tuple(arguments), returns)
+
+
+def _variable(saved: memoryview) -> SavedVariable:
+    name, trainable = "", False
+    for field, value in fields(saved):
+        if field == 3:
+            trainable = bool(number(value))
+        elif field == 6:
+            name = text(value)
+    return SavedVariable(name, trainable)
 
 
 def _concrete_names(node: memoryview) -> Iterator[str]:

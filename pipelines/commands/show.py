@@ -35,8 +35,7 @@ def show_command(model: str, tag_set: str | None, signature_def: str, *, brief: 
     elif as_json:
         click.echo(json.dumps(_description(found), indent=2))
     else:
-        for line in _lines(found):
-            click.echo(printable(line))
+        click.echo("\n".join(printable(line) for line in _lines(found)))  # one write, however many variables
 
 
 def parse_tags(text: str) -> frozenset[str]:
@@ -46,6 +45,8 @@ def parse_tags(text: str) -> frozenset[str]:
 
 def printable(line: str) -> str:
     """Return a line in which nothing, however a model's maker named it, drives the terminal."""
+    if line.isprintable():
+        return line
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in line
     )
@@ -159,7 +160,7 @@ def _description(found: Description) -> dict[str, object]:
         "variable_files": found.shards,
         "assets": {name: found.files.get(f"assets/{name}") for name in found.assets()},
         "warmup_records": found.warmup_records,
-        "fingerprint": None if mark is None else {name: str(getattr(mark, name)) for name in mark.__slots__},
+        "fingerprint": None if mark is None else {name: str(value) for name, value in mark._asdict().items()},
     }
 
 
