@@ -7,12 +7,14 @@ so execution goes through the C API's Session::Run, a private part of the pinned
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from google.protobuf import text_format
 
 from components.core.errors import Rejected
 from components.core.signature import Contract, Signature
@@ -22,20 +24,54 @@ Arrays = Mapping[str, npt.NDArray[np.generic]]
 _Ends = tuple[list[Any], list[Any]]
 
 
-def load(path: Path, tags: frozenset[str], *, threads: int | None = None) -> "Servable":
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """How a session is made. 0 leaves a number to TensorFlow.
+
+    Args:
+        config: A ``ConfigProto`` in text format; what follows replaces its own.
+        intra_op_threads: Threads within an op.
+        inter_op_threads: Threads between ops.
+        gpu_memory_fraction: Share of a GPU's memory.
+    """
+
+    config: str = ""
+    intra_op_threads: int = 0
+    inter_op_threads: int = 0
+    gpu_memory_fraction: float = 0.0
+
+    def proto(self) -> Any:  # noqa: ANN401 - a ConfigProto
+        """Return it as TensorFlow takes it.
+
+        Raises:
+            Rejected: SESSION_CONFIG: ``config`` is no ConfigProto.
+        """
+        made = tf.compat.v1.ConfigProto()
+        try:
+            text_format.Parse(self.config, made)
+        except text_format.ParseError as error:
+            raise Rejected(
+                "not a session's configuration", expected="a ConfigProto in protobuf's text format", got=str(error),
+                reason="SESSION_CONFIG",
+            ) from error  # fmt: skip
+        made.intra_op_parallelism_threads = self.intra_op_threads
+        made.inter_op_parallelism_threads = self.inter_op_threads
+        made.gpu_options.per_process_gpu_memory_fraction = self.gpu_memory_fraction
+        return made
+
+
+def load(path: Path, tags: frozenset[str], *, options: SessionOptions | None = None) -> "Servable":
     """Load the meta graph with exactly these tags, its variables, tables and assets.
 
     Args:
         path: Directory of the SavedModel.
         tags: Tag set of the meta graph.
-        threads: Size of the pools for and between ops; TensorFlow's default (all processors) if not given.
+        options: How the session is made; as TensorFlow decides if not given.
 
     Raises:
         Rejected: LOAD_FAILED, with TensorFlow's message.
     """
-    config = tf.compat.v1.ConfigProto()
-    if threads is not None:
-        config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
+    config = (options or SessionOptions()).proto()
     session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
     try:
         with session.graph.as_default():

@@ -4,6 +4,7 @@ Sources: tensorflow/serving, config/*.proto and servables/tensorflow/session_bun
 no MonitoringConfig, BatchingParameters or health messages, so their few fields are declared here.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -37,6 +38,12 @@ _DECLARED: Mapping[str, tuple[tuple[str, int, str | int, bool], ...]] = {
         ("pad_variable_length_inputs", 7, _FIELD.TYPE_BOOL, False),
         ("enable_large_batch_splitting", 8, _BOOL, False),
         ("max_execution_batch_size", 9, _INT64, False),
+    ),
+    "tensorflow.serving.SSLConfig": (
+        ("server_key", 1, _FIELD.TYPE_STRING, False),
+        ("server_cert", 2, _FIELD.TYPE_STRING, False),
+        ("custom_ca", 3, _FIELD.TYPE_STRING, False),
+        ("client_verify", 4, _FIELD.TYPE_BOOL, False),
     ),
     "grpc.health.v1.HealthCheckRequest": (("service", 1, _FIELD.TYPE_STRING, False),),
     "grpc.health.v1.HealthCheckResponse": (("status", 1, _FIELD.TYPE_INT32, False),),  # an enum, the same on the wire
@@ -106,16 +113,37 @@ class ModelConfig:
     platform: str = _PLATFORM
 
 
+PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
+"""In a version's folder, with ``--enable_per_model_batching_parameters`` (bundle_factory_util.cc)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """Batching parameters, checked as the real server checks them. Sizes are rows, times microseconds."""
+    """Batching parameters, checked as the real server checks them. Sizes are rows, times microseconds.
+
+    Defaults are those of ``SharedBatchScheduler::QueueOptions`` (tensorflow, shared_batch_scheduler.h).
+    """
 
     max_batch_size: int = 1000
     batch_timeout_micros: int = 0
     max_enqueued_batches: int = 10
-    num_batch_threads: int = 0
+    num_batch_threads: int | None = None
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False
+    enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int | None = None
+
+    @property
+    def threads(self) -> int:
+        """Threads that run batches; a processor each unless told."""
+        return self.num_batch_threads if self.num_batch_threads is not None else os.cpu_count() or 1
+
+    @property
+    def largest_executed(self) -> int:
+        """Rows of the largest batch that is run."""
+        if self.enable_large_batch_splitting and self.max_execution_batch_size is not None:
+            return self.max_execution_batch_size
+        return self.max_batch_size
 
 
 def model_configs(proto: Any) -> tuple[ModelConfig, ...]:  # noqa: ANN401 - a ModelServerConfig
@@ -172,36 +200,91 @@ def read_metrics_path(path: Path) -> str | None:
 
 
 def read_batching(path: Path) -> Batching:
-    """Return the parameters of a ``--batching_parameters_file`` (bundle_factory_util.cc, batching_session.cc).
+    """Return the parameters of a ``--batching_parameters_file``.
+
+    Checked by the rules of bundle_factory_util.cc (``WrapSessionForBatching``), shared_batch_scheduler.h (``Create``,
+    ``AddQueueAfterRewritingOptions``), in their words.
 
     Raises:
         Rejected: The file cannot be read or is no ``BatchingParameters``.
         ServingError: Its numbers do not fit together.
     """
-    name = "tensorflow.serving.BatchingParameters"
-    found = _read(path, declared_message(name)(), _declared(), "--batching_parameters_file")
+    found = _read(path, declared_message("tensorflow.serving.BatchingParameters")(), _declared(), "batching parameters")
     plain = Batching()
+    splitting = bool(found.enable_large_batch_splitting.value)
+    queued = _value(found, "max_enqueued_batches", plain.max_enqueued_batches)
     made = Batching(
         max_batch_size=_value(found, "max_batch_size", plain.max_batch_size),
         batch_timeout_micros=_value(found, "batch_timeout_micros", plain.batch_timeout_micros),
-        max_enqueued_batches=_value(found, "max_enqueued_batches", plain.max_enqueued_batches),
-        num_batch_threads=_value(found, "num_batch_threads", plain.num_batch_threads),
+        # without splitting the real server makes one of none: "many existing models rely on this"
+        max_enqueued_batches=1 if queued == 0 and not splitting else queued,
+        num_batch_threads=found.num_batch_threads.value if found.HasField("num_batch_threads") else None,
         allowed_batch_sizes=tuple(found.allowed_batch_sizes),
         pad_variable_length_inputs=found.pad_variable_length_inputs,
+        enable_large_batch_splitting=splitting,
+        max_execution_batch_size=_value(found, "max_execution_batch_size", found.max_batch_size.value)
+        if splitting
+        else None,
     )
-    largest = _value(found, "max_execution_batch_size", made.max_batch_size)
-    if not (found.HasField("enable_large_batch_splitting") and found.enable_large_batch_splitting.value):
-        largest = made.max_batch_size
-    sizes = made.allowed_batch_sizes
-    if made.max_batch_size <= 0:
-        raise invalid(f"max_batch_size must be positive; was {made.max_batch_size}")
-    if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != largest):
-        raise invalid(f"allowed_batch_sizes must ascend and its last entry must equal max_batch_size; was {sizes[-1]}")
+    _check_batching(made)
     return made
+
+
+def _check_batching(made: Batching) -> None:
+    if made.threads < 1:
+        raise invalid(f"num_batch_threads must be positive; was {made.threads}")
+    sizes = made.allowed_batch_sizes
+    if sizes and sizes[-1] != made.max_batch_size:
+        raise invalid(
+            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
+            f"{sizes[-1]}; expected {made.max_batch_size}"
+        )
+    if made.max_batch_size <= 0:
+        raise invalid(f"input_batch_size_limit must be positive; was {made.max_batch_size}")
+    if made.batch_timeout_micros < 0:
+        raise invalid(f"batch_timeout_micros must be non-negative; was {made.batch_timeout_micros}")
+    if made.max_enqueued_batches <= 0:
+        raise invalid(f"max_enqueued_batches must be positive; was {made.max_enqueued_batches}")
+    if made.largest_executed > made.max_batch_size:
+        raise invalid(
+            "When enable_large_batch_splitting is true, input_batch_size_limit must be greater than or equal to "
+            "max_execution_batch_size."
+        )
+    if made.largest_executed <= 0:  # the real server takes it, and then no request ever ends
+        raise invalid("enable_large_batch_splitting needs a max_batch_size or a max_execution_batch_size")
 
 
 def _value(found: Any, name: str, default: int) -> int:  # noqa: ANN401
     return int(getattr(found, name).value) if found.HasField(name) else default
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A server's half of TLS, all PEM. ``custom_ca`` is empty for the system's."""
+
+    server_key: bytes
+    server_cert: bytes
+    custom_ca: bytes
+    client_verify: bool
+
+
+def read_tls(path: Path) -> Tls:
+    """Return what an ``--ssl_config_file`` says (config/ssl_config.proto).
+
+    Raises:
+        Rejected: The file cannot be read, is no ``SSLConfig``, or misses what TLS needs.
+    """
+    found = _read(path, declared_message("tensorflow.serving.SSLConfig")(), _declared(), "--ssl_config_file")
+    missing = [name for name in ("server_key", "server_cert") if not getattr(found, name)]
+    if found.client_verify and not found.custom_ca:
+        missing.append("custom_ca, by which clients are verified")
+    if missing:
+        raise Rejected(
+            f"--ssl_config_file={path} misses {' and '.join(missing)}",
+            expected="PEM texts, not paths",
+            reason="BAD_CONFIG_FILE",
+        )
+    return Tls(found.server_key.encode(), found.server_cert.encode(), found.custom_ca.encode(), found.client_verify)
 
 
 def _read(path: Path, into: Any, known: descriptor_pool.DescriptorPool, flag: str) -> Any:  # noqa: ANN401

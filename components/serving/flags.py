@@ -44,22 +44,28 @@ class Flags:
     enable_model_warmup: bool = _flag("Replay a version's warm-up requests before it is available.", default=True)
     num_request_iterations_for_warmup: int = _flag("Times each of them is replayed; 0: once.", default=0)
     saved_model_tags: str = _flag("Tags of the meta graph, separated by commas.", default="serve")
-    enable_batching: bool = _flag(
-        "Check the batching parameters; this server runs each request by itself.", default=False
-    )
+    enable_batching: bool = _flag("Run requests of several clients as one.", default=False)
     batching_parameters_file: str = _flag("BatchingParameters in text format.", default="")
+    enable_per_model_batching_parameters: bool = _flag(
+        "Batch a version by the batching_params.pbtxt in its own folder, and not at all without one.", default=False
+    )
     monitoring_config_file: str = _flag("MonitoringConfig in text format.", default="")
     grpc_max_threads: int = _flag("Threads that answer gRPC requests; 0: four a processor.", default=0)
     grpc_channel_arguments: str = _flag("name=value,… for the gRPC server.", default="")
     enable_grpc_healthcheck_service: bool = _flag("Answer grpc.health.v1.Health.", default=False)
     enable_serialization_as_tensor_content: bool = _flag("Answer with tensor_content, not typed fields.", default=False)
     enable_signature_method_name_check: bool = _flag("Refuse a signature of another method_name.", default=False)
+    grpc_socket_path: str = _flag("UNIX socket on which gRPC answers, too.", default="")
+    ssl_config_file: str = _flag("SSLConfig in text format: gRPC by TLS.", default="")
     tensorflow_session_parallelism: int = _flag("Threads a session; 0: TensorFlow decides.", default=0)
+    tensorflow_intra_op_parallelism: int = _flag("Threads within an op; 0: TensorFlow decides.", default=0)
+    tensorflow_inter_op_parallelism: int = _flag("Threads between ops; 0: TensorFlow decides.", default=0)
+    tensorflow_session_config_file: str = _flag("ConfigProto in text format.", default="")
+    per_process_gpu_memory_fraction: float = _flag("Share of a GPU's memory; 0: TensorFlow decides.", default=0.0)
     version: bool = _flag("Print the versions and exit.", default=False)
 
     num_unload_threads: int = _flag("", default=0, use=_NO_EFFECT)
     flush_filesystem_caches: bool = _flag("", default=True, use=_NO_EFFECT)
-    per_process_gpu_memory_fraction: float = _flag("", default=0.0, use=_NO_EFFECT)
     remove_unused_fields_from_bundle_metagraph: bool = _flag("", default=True, use=_NO_EFFECT)
     enable_profiler: bool = _flag("", default=True, use=_NO_EFFECT)
     num_tflite_pools: int = _flag("", default=1, use=_NO_EFFECT)
@@ -68,13 +74,7 @@ class Flags:
     xla_cpu_compilation_enabled: bool = _flag("", default=False, use=_NO_EFFECT)
     xla_gpu_compilation_enabled: bool = _flag("", default=False, use=_NO_EFFECT)
 
-    grpc_socket_path: str = _flag("", default="", use=_NOT_HERE)
-    enable_per_model_batching_parameters: bool = _flag("", default=False, use=_NOT_HERE)
-    tensorflow_session_config_file: str = _flag("", default="", use=_NOT_HERE)
-    tensorflow_intra_op_parallelism: int = _flag("", default=0, use=_NOT_HERE)
-    tensorflow_inter_op_parallelism: int = _flag("", default=0, use=_NOT_HERE)
     use_alts_credentials: bool = _flag("", default=False, use=_NOT_HERE)
-    ssl_config_file: str = _flag("", default="", use=_NOT_HERE)
     platform_config_file: str = _flag("", default="", use=_NOT_HERE)
     prefer_tflite_model: bool = _flag("", default=False, use=_NOT_HERE)
     thread_pool_factory_config_file: str = _flag("", default="", use=_NOT_HERE)
@@ -96,6 +96,13 @@ class Flags:
     def grpc_threads(self) -> int:
         """Threads for gRPC."""
         return self.grpc_max_threads or 4 * (os.cpu_count() or 1)
+
+    @property
+    def op_threads(self) -> tuple[int, int]:
+        """Threads within an op and between ops; 0: TensorFlow decides (model_servers/server.cc)."""
+        intra, inter = self.tensorflow_intra_op_parallelism, self.tensorflow_inter_op_parallelism
+        either = self.tensorflow_session_parallelism
+        return (intra, inter) if intra > 0 or inter > 0 else (either, either)
 
     @property
     def tags(self) -> frozenset[str]:

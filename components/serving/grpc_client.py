@@ -31,14 +31,21 @@ class GrpcClient:
     """The gRPC protocol (prediction_service.proto, model_service.proto).
 
     Args:
-        address: ``host:port``.
+        address: ``host:port``, or ``unix:PATH`` of a socket.
         root_certificates: PEM bytes; plain-text HTTP/2 (h2c) if not given.
+        client_certificate: PEM bytes of our own key and certificate, where the server asks for them.
         retries: Further tries after UNAVAILABLE, within the call's deadline.
         clock: Time between tries.
     """
 
     def __init__(
-        self, address: str, *, root_certificates: bytes | None = None, retries: int = 0, clock: Clock | None = None
+        self,
+        address: str,
+        *,
+        root_certificates: bytes | None = None,
+        client_certificate: tuple[bytes, bytes] | None = None,
+        retries: int = 0,
+        clock: Clock | None = None,
     ) -> None:
         import grpc  # noqa: PLC0415 - 50 ms that commands which ask no server should not pay
 
@@ -46,7 +53,7 @@ class GrpcClient:
         if root_certificates is None:
             self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
         else:
-            tls = grpc.ssl_channel_credentials(root_certificates)
+            tls = grpc.ssl_channel_credentials(root_certificates, *(client_certificate or ()))
             self._channel = grpc.secure_channel(address, tls, options=_CHANNEL_OPTIONS)
         self._methods = {name: self._channel.unary_unary(name) for name in (PREDICT, _METADATA, _STATUS, _RELOAD)}
         self._retries = retries

@@ -2,18 +2,24 @@
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.core.errors import Rejected
+from components.core.signature import Signature
 from components.savedmodel import inspect, warmup
 from components.savedmodel.messages import message
+from components.serving.batching import Batcher
+from components.serving.configs import PER_MODEL_BATCHING_FILE
 from components.serving.examples import classify, multi_inference, regress
 from components.serving.metrics import Metrics
-from components.serving.predict import ServedModel, predict
+from components.serving.predict import Runnable, ServedModel, predict
 from components.serving.status import CODES, ServingError, invalid
+
+if TYPE_CHECKING:  # it imports tensorflow, which takes seconds
+    from components.savedmodel.load import SessionOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,8 @@ class Loading:
         metrics: Where warm-up's time is noted.
         warm_up: Whether warm-up requests are replayed.
         iterations: Times each of them is.
-        threads: Threads a session; TensorFlow's default if None.
+        session: Returns how sessions are made; called when TensorFlow is there.
+        batcher: What puts requests together; each runs by itself if None.
         check_method_names: Whether a signature may be called by its own method only.
     """
 
@@ -33,7 +40,8 @@ class Loading:
     metrics: Metrics
     warm_up: bool = True
     iterations: int = 1
-    threads: int | None = None
+    session: "Callable[[], SessionOptions] | None" = None
+    batcher: Batcher | None = None
     check_method_names: bool = False
 
     def __call__(self, name: str, version: int, path: Path) -> ServedModel:  # noqa: ARG002 - part of a Loader
@@ -62,14 +70,27 @@ class Loading:
         from components.savedmodel.load import load  # noqa: PLC0415 - imports tensorflow, which takes seconds
 
         try:
-            servable = load(path, self.tags, threads=self.threads)
+            servable = load(path, self.tags, options=self.session() if self.session is not None else None)
             graph = inspect.meta_graph(inspect.read_proto(path), self.tags, path)
         except Rejected as error:
             raise _load_error(path, self.tags, error) from error
+        signatures = servable.contract.signatures
         definitions = message("tensorflow.serving.SignatureDefMap")()
         for key in graph.signature_def:
             definitions.signature_def[key].CopyFrom(graph.signature_def[key])
-        return ServedModel(servable, servable.contract.signatures, definitions, self.check_method_names)
+        return ServedModel(self._batched(servable, signatures, path), signatures, definitions, self.check_method_names)
+
+    def _batched(self, runnable: Runnable, signatures: Mapping[str, Signature], path: Path) -> Runnable:
+        if self.batcher is None:
+            return runnable
+        try:
+            return self.batcher.around(runnable, signatures, path)
+        except Rejected as error:
+            runnable.close()
+            raise invalid(f"Can't parse {path / PER_MODEL_BATCHING_FILE} as text proto: {error.got}") from error
+        except ServingError:
+            runnable.close()
+            raise
 
     def _replay(self, model: ServedModel, path: Path) -> None:
         """Replay every record; a damaged file, a failing record or more than 1,000 fail the load."""

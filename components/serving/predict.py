@@ -163,6 +163,8 @@ def run(
     """
     try:
         return model.runnable.run(key, inputs, outputs)
+    except ServingError:  # of batching
+        raise
     except Exception as error:
         raise _from_tensorflow(error) from error
 

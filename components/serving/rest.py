@@ -8,7 +8,7 @@ nor a slow model stops the others.
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +40,7 @@ class Limits:
     """What a request may use.
 
     Args:
-        timeout_s: Seconds until it is answered DEADLINE_EXCEEDED.
+        timeout_s: Seconds until it is answered DEADLINE_EXCEEDED; as long, each, may its head and its body take.
         body_bytes: Bytes of its body.
     """
 
@@ -76,9 +76,19 @@ class Rest:
         self._limits = limits
         self._metrics_path = metrics_path
         self._headers = _CORS if cors else {}
+        self._heard: set[object] = set()
+
+    def server(self, *, linger_s: float) -> web.Server:
+        """Return aiohttp's server over :meth:`handle`, which ends connections that send no whole head in time.
+
+        Args:
+            linger_s: Seconds a connection stays open for the rest of a body that was refused unread.
+        """
+        return _Impatient(self.handle, self._heard, head_s=self._limits.timeout_s, linger_s=linger_s)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
+        self._heard.add(request.protocol)
         path = request.rel_url.raw_path
         if self._metrics_path is not None and path == self._metrics_path:
             return web.Response(text=self._metrics.page())
@@ -87,7 +97,7 @@ class Rest:
         try:
             if request.method == "OPTIONS":
                 return self._preflight(request)
-            body = await self._read(request)
+            body = await self._read_in_time(request)
             text = await self._answer(request.method, path, body)
         except ServingError as error:
             return self._respond(error.http_status, _error_body(error))
@@ -102,6 +112,13 @@ class Rest:
             work.add_done_callback(lambda late: late.cancelled() or late.exception())
             raise ServingError("DEADLINE_EXCEEDED", "Timed out waiting for notification")
         return work.result()
+
+    async def _read_in_time(self, request: web.BaseRequest) -> bytes:
+        try:
+            async with asyncio.timeout(self._limits.timeout_s):
+                return await self._read(request)
+        except TimeoutError:
+            raise ServingError("DEADLINE_EXCEEDED", "The request's body did not end in time") from None
 
     async def _read(self, request: web.BaseRequest) -> bytes:
         if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
@@ -157,6 +174,37 @@ class Rest:
             f'{{\n"model_spec":{_json(response.model_spec, indent=1)},\n'
             f'"metadata": {{"signature_def": {_json(definitions, indent=1)}}}\n}}\n'
         )
+
+
+class _Impatient(web.Server):
+    """aiohttp waits for ever for the first head of a connection; this waits as long as for a request."""
+
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        heard: set[object],
+        *,
+        head_s: float,
+        linger_s: float,
+    ) -> None:
+        super().__init__(handler, access_log=None, lingering_time=linger_s)
+        self._heard = heard
+        self._head_s = head_s
+        self._looks: dict[object, asyncio.TimerHandle] = {}
+
+    def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:  # noqa: ANN401 - see the base
+        super().connection_made(handler, transport)
+
+        def look() -> None:
+            if handler not in self._heard:
+                transport.abort()
+
+        self._looks[handler] = asyncio.get_running_loop().call_later(self._head_s, look)
+
+    def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:  # noqa: ANN401 - see the base
+        super().connection_lost(handler, exc)
+        self._looks.pop(handler).cancel()
+        self._heard.discard(handler)
 
 
 def _model_spec(found: re.Match[str]) -> Any:  # noqa: ANN401 - a ModelSpec

@@ -7,16 +7,15 @@ from typing import Any
 import grpc
 
 from components.savedmodel.messages import message
-from components.serving.configs import declared_message
+from components.serving.health import Health
 from components.serving.service import Service
 from components.serving.status import ServingError
 
 _PACKAGE = "tensorflow.serving"
-_SERVING, _HEALTH_SERVICES = 1, frozenset({"", "ModelService", "PredictionService"})
 
 
 def make_server(
-    service: Service, threads: ThreadPoolExecutor, *, channel_arguments: str = "", health: bool = False
+    service: Service, threads: ThreadPoolExecutor, *, channel_arguments: str = "", health: Health | None = None
 ) -> Any:  # noqa: ANN401 - grpc has no types
     """Return a gRPC server that answers by ``service``; it has no port yet.
 
@@ -24,7 +23,7 @@ def make_server(
         service: What answers.
         threads: Threads that answer.
         channel_arguments: ``name=value,…`` for gRPC.
-        health: Whether grpc.health.v1.Health answers for ModelService and PredictionService.
+        health: Answers grpc.health.v1.Health; nothing does if not given.
     """
     options: list[tuple[str, int | str]] = [
         ("grpc.so_reuseport", 0),  # else a second server on the same port starts, and takes half of the requests
@@ -35,11 +34,14 @@ def make_server(
         name, _, value = argument.partition("=")
         options.append((name, int(value) if value.lstrip("-").isdigit() else value))
     server = grpc.server(threads, options=options)
-    server.add_generic_rpc_handlers(tuple(_handlers(service, health=health)))
+    server.add_generic_rpc_handlers(tuple(_handlers(service)))
+    if health is not None:
+        methods = {"Check": _unary(health.request, health.check), "Watch": health.watch_handler()}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods),))
     return server
 
 
-def _handlers(service: Service, *, health: bool) -> list[Any]:
+def _handlers(service: Service) -> list[Any]:
     def counted(api: str, answer: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def call(request: Any) -> Any:  # noqa: ANN401
             spec = request.tasks[0].model_spec if api == "MultiInference" and request.tasks else None
@@ -59,13 +61,10 @@ def _handlers(service: Service, *, health: bool) -> list[Any]:
         "GetModelStatus": _method("GetModelStatusRequest", service.status),
         "HandleReloadConfigRequest": _method("ReloadConfigRequest", service.reload),
     }
-    found = [
+    return [
         grpc.method_handlers_generic_handler(f"{_PACKAGE}.PredictionService", prediction),
         grpc.method_handlers_generic_handler(f"{_PACKAGE}.ModelService", model),
     ]
-    if health:
-        found.append(grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": _health_check()}))
-    return found
 
 
 class _NoSpec:
@@ -79,6 +78,10 @@ def _method(request_name: str, answer: Callable[[Any], Any]) -> Any:  # noqa: AN
 
 def _unary(kind: Any, answer: Callable[[Any], Any]) -> Any:  # noqa: ANN401
     def handle(request: Any, context: Any) -> Any:  # noqa: ANN401
+        left_s = context.time_remaining()
+        if left_s is not None and left_s <= 0:  # it waited too long for a thread: nobody waits for the answer
+            context.set_code(grpc.StatusCode.DEADLINE_EXCEEDED)
+            return None
         try:
             return answer(request)
         except ServingError as error:
@@ -94,12 +97,3 @@ def _unary(kind: Any, answer: Callable[[Any], Any]) -> Any:  # noqa: ANN401
 
 
 _CODES = {code.name: code for code in grpc.StatusCode}
-
-
-def _health_check() -> Any:  # noqa: ANN401
-    def check(request: Any) -> Any:  # noqa: ANN401
-        if request.service not in _HEALTH_SERVICES:
-            raise ServingError("NOT_FOUND", "service name unknown")
-        return declared_message("grpc.health.v1.HealthCheckResponse")(status=_SERVING)
-
-    return _unary(declared_message("grpc.health.v1.HealthCheckRequest"), check)

@@ -14,13 +14,23 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import grpc
 from aiohttp import web
 
 from components.core.errors import Rejected, SlipwayError, Unavailable
-from components.serving.configs import ModelConfig, read_batching, read_metrics_path, read_model_configs
+from components.serving.batching import Batcher
+from components.serving.configs import (
+    Batching,
+    ModelConfig,
+    read_batching,
+    read_metrics_path,
+    read_model_configs,
+    read_tls,
+)
 from components.serving.flags import Flags
+from components.serving.health import Health
 from components.serving.lifecycle import Models, Timing
 from components.serving.loading import Loading
 from components.serving.metrics import Metrics
@@ -28,6 +38,9 @@ from components.serving.rest import Limits, Rest
 from components.serving.rpc import make_server
 from components.serving.service import Service
 from components.serving.status import ServingError
+
+if TYPE_CHECKING:  # it imports tensorflow, which takes seconds
+    from components.savedmodel.load import SessionOptions
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +66,25 @@ def check(flags: Flags) -> tuple[ModelConfig, ...]:
         raise _bad_flags(
             "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
         )
+    if (
+        flags.tensorflow_session_parallelism
+        > 0
+        < min(flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism)
+    ):
+        raise _bad_flags(
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
+            "separately. You cannot configure all."
+        )
     if flags.rest_api_port == flags.port != 0:
         raise _bad_flags("server_options.http_port cannot be same as grpc_port.")
     if not flags.model_base_path and not flags.model_config_file:
         raise _bad_flags("Both server_options.model_base_path and server_options.model_config_file are empty!")
     try:
-        if flags.enable_batching:
-            log.warning("--enable_batching: parameters are checked, but this server runs each request by itself")
         if flags.batching_parameters_file:
             read_batching(Path(flags.batching_parameters_file))
+        if flags.ssl_config_file:
+            read_tls(Path(flags.ssl_config_file))
         if flags.model_config_file:
             return read_model_configs(Path(flags.model_config_file))
     except ServingError as error:
@@ -122,13 +145,15 @@ class Server:
         self._flags = flags
         self._configs = configs
         self._metrics = Metrics()
+        self._session_config = _text(flags.tensorflow_session_config_file, "tensorflow_session_config_file")
         self._models = Models(
             Loading(
                 tags=flags.tags,
                 metrics=self._metrics,
                 warm_up=flags.enable_model_warmup,
                 iterations=max(1, flags.num_request_iterations_for_warmup),
-                threads=flags.tensorflow_session_parallelism or None,
+                session=self._session_options,
+                batcher=self._batcher(),
                 check_method_names=flags.enable_signature_method_name_check,
             ),
             Timing(
@@ -142,7 +167,22 @@ class Server:
         self._service = Service(
             self._models, self._metrics, tensor_content=flags.enable_serialization_as_tensor_content
         )
+        self._health = Health()
         self._stopping = asyncio.Event()
+
+    def _batcher(self) -> Batcher | None:
+        flags = self._flags
+        if not flags.enable_batching:
+            return None
+        file = flags.batching_parameters_file
+        common = read_batching(Path(file)) if file else Batching()
+        return Batcher(common, self._metrics, per_model=flags.enable_per_model_batching_parameters)
+
+    def _session_options(self) -> "SessionOptions":
+        from components.savedmodel.load import SessionOptions  # noqa: PLC0415 - imports tensorflow: seconds
+
+        intra, inter = self._flags.op_threads
+        return SessionOptions(self._session_config, intra, inter, self._flags.per_process_gpu_memory_fraction)
 
     def stop(self) -> None:
         """Ask :meth:`run` to drain and return; to be called in its event loop, by a signal handler."""
@@ -176,7 +216,7 @@ class Server:
     async def _load(self) -> bool:
         """Return whether all models serve; False if the server was stopped before."""
         loop = asyncio.get_running_loop()
-        loading = loop.run_in_executor(None, self._models.configure, self._configs)
+        loading = loop.run_in_executor(None, self._first_models)
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait(cast("set[asyncio.Future[Any]]", {loading, stopping}), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -189,7 +229,15 @@ class Server:
         except ServingError as error:
             self._models.close()
             raise failed_to_start(error) from error
+        except Rejected:
+            self._models.close()
+            raise
         return True
+
+    def _first_models(self) -> None:
+        if self._session_config:  # told once and at once, not after every retry of every version
+            self._session_options().proto()
+        self._models.configure(self._configs)
 
     def _start_grpc(self, held: socket.socket) -> tuple[Any, int]:
         flags = self._flags
@@ -198,16 +246,31 @@ class Server:
             self._service,
             ThreadPoolExecutor(flags.grpc_threads, "grpc"),
             channel_arguments=flags.grpc_channel_arguments,
-            health=flags.enable_grpc_healthcheck_service,
+            health=self._health if flags.enable_grpc_healthcheck_service else None,
         )
         held.close()  # gRPC binds its own; the port was kept until here
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            server.add_insecure_port(address)
+            add_port(server, address, flags.ssl_config_file)
         except RuntimeError as error:
             raise _busy(host, port, "port", error) from error
+        if flags.grpc_socket_path:
+            self._listen_on_socket(server)
         server.start()
         return server, port
+
+    def _listen_on_socket(self, server: Any) -> None:  # noqa: ANN401
+        path = self._flags.grpc_socket_path
+        try:
+            add_port(server, f"unix:{path}", self._flags.ssl_config_file)
+        except RuntimeError as error:
+            raise Unavailable(
+                f"cannot listen on the UNIX socket {path} (--grpc_socket_path): {error}",
+                expected="a path in a folder that can be written to, of at most 107 bytes",
+                got=path,
+                reason="SOCKET_UNUSABLE",
+            ) from error
+        log.info("Running gRPC ModelServer at UNIX socket %s ...", path)
 
     async def _start_rest(self, held: socket.socket, metrics_path: str | None) -> web.ServerRunner:
         flags = self._flags
@@ -220,7 +283,7 @@ class Server:
             cors=flags.rest_api_enable_cors_support,
         )
         runner = web.ServerRunner(
-            web.Server(rest.handle, access_log=None, lingering_time=_LINGER_S),
+            rest.server(linger_s=_LINGER_S),
             shutdown_timeout=flags.slipway_drain_seconds,
         )
         await runner.setup()
@@ -262,11 +325,37 @@ class Server:
         """Accept nothing new (gRPC says GOAWAY), let requests end within the drain time, then close."""
         drain_s = self._flags.slipway_drain_seconds
         log.info("draining for at most %g s", drain_s)
+        self._health.end()
         stopped = grpc_server.stop(drain_s)
         if runner is not None:
             await runner.cleanup()
         await asyncio.get_running_loop().run_in_executor(None, stopped.wait, drain_s + 1)
         self._models.close()
+
+
+def add_port(server: Any, address: str, ssl_config_file: str) -> None:  # noqa: ANN401 - grpc has no types
+    """Let a gRPC server listen, by TLS if a file says so.
+
+    Raises:
+        RuntimeError: It cannot listen there.
+    """
+    if not ssl_config_file:
+        server.add_insecure_port(address)
+        return
+    tls = read_tls(Path(ssl_config_file))
+    server.add_secure_port(
+        address,
+        grpc.ssl_server_credentials(
+            [(tls.server_key, tls.server_cert)], tls.custom_ca or None, require_client_auth=tls.client_verify
+        ),
+    )
+
+
+def _text(path: str, flag: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8") if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise Rejected(f"--{flag}={path} cannot be read", got=str(error), reason="BAD_CONFIG_FILE") from error
 
 
 def configure_logging() -> None:

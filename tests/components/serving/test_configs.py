@@ -86,19 +86,26 @@ def test_batching_parameters_are_read_from_their_wrappers(tmp_path: Path):
         "max_batch_size { value: 0 }",
         "max_batch_size { value: 8 } allowed_batch_sizes: 4",
         "max_batch_size { value: 8 } allowed_batch_sizes: 8 allowed_batch_sizes: 4",
+        "num_batch_threads { value: 0 }",
+        "batch_timeout_micros { value: -1 }",
+        "max_enqueued_batches { value: 0 } max_batch_size { value: 8 } enable_large_batch_splitting { value: true }",
+        "max_batch_size {value: 8} max_execution_batch_size {value: 9} enable_large_batch_splitting {value: true}",
+        "enable_large_batch_splitting { value: true }",
     ],
 )
-def test_batch_sizes_that_do_not_fit_are_refused(tmp_path: Path, text: str):
-    with pytest.raises(ServingError):
+def test_batching_parameters_that_do_not_fit_are_refused(tmp_path: Path, text: str):
+    with pytest.raises(ServingError) as caught:
         read_batching(file(tmp_path, text))
+    assert caught.value.code == "INVALID_ARGUMENT"
 
 
-def test_splitting_lets_the_last_size_be_the_largest_executed(tmp_path: Path):
+def test_splitting_executes_smaller_batches_and_no_queue_is_a_queue_of_one(tmp_path: Path):
     text = (
         "max_batch_size { value: 8 } enable_large_batch_splitting { value: true } "
-        "max_execution_batch_size { value: 4 } allowed_batch_sizes: 4"
+        "max_execution_batch_size { value: 4 } allowed_batch_sizes: 8"
     )
-    assert read_batching(file(tmp_path, text)).allowed_batch_sizes == (4,)
+    assert read_batching(file(tmp_path, text)).largest_executed == 4
+    assert read_batching(file(tmp_path, "max_enqueued_batches { value: 0 }")).max_enqueued_batches == 1
 
 
 def test_histograms_have_the_real_servers_buckets_and_escaped_labels():

@@ -4,6 +4,8 @@ import pytest
 
 from components.core.errors import Rejected
 from components.serving.flags import Flags, parse, usage, without_effect
+from manifests.pod import server_arguments
+from tests.manifests.cases import CASES
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,8 @@ def test_defaults_are_tensorflow_servings():
         (["--port=1.5"], "--port is a whole number"),
         (["--slipway_drain_seconds=x"], "--slipway_drain_seconds is a number"),
         (["--enable_batching=maybe"], "--enable_batching is true or false"),
-        (["--ssl_config_file=f"], "does not support"),
+        (["--use_alts_credentials"], "does not support"),
+        (["--platform_config_file=f"], "does not support"),
         (["--prefer_tflite_model"], "does not support"),
     ],
 )
@@ -69,3 +72,15 @@ def test_flags_without_effect_are_told_only_when_given():
 def test_usage_names_every_flag():
     text = usage()
     assert all(f"--{name}=" in text for name in Flags.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("serving", CASES.values(), ids=CASES)
+def test_what_our_manifests_tell_the_real_server_is_understood_here(serving):
+    flags = parse(server_arguments(serving))
+    assert flags.enable_batching == (serving.batching is not None)
+    assert min(flags.op_threads) >= 1
+
+
+def test_threads_are_set_together_or_apart():
+    assert parse(["--tensorflow_session_parallelism=3"]).op_threads == (3, 3)
+    assert parse(["--tensorflow_intra_op_parallelism=2", "--tensorflow_session_parallelism=3"]).op_threads == (2, 0)
