@@ -178,6 +178,8 @@ class Export(Frozen):
         sets = [frozenset(tags) for tags in (self.tags, *self.further_tag_sets)]
         if len(set(sets)) < len(sets) or not all(sets):
             raise ValueError("tag sets must differ from each other, and none may be empty")
+        if self.reusable and self.further_tag_sets:
+            raise ValueError("tf.saved_model.load gives no objects of a model with several tag sets: reusable needs one")
         return self
 
 

@@ -71,7 +71,7 @@ def _reusable(model: Any, has: Signature) -> Any:  # noqa: ANN401 - objects of k
         _functional(model)._inputs_struct,  # noqa: SLF001 - see _functional
         [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in has.inputs.items()],
     )
-    root = tf.Module()
+    root = tf.train.Checkpoint()  # tracks attributes as tf.Module does, which has a property named variables
     root.model = model
     root.variables = [variable.value for variable in model.variables]
     root.trainable_variables = [variable.value for variable in model.trainable_variables]

@@ -20,6 +20,7 @@ from components.core.errors import Rejected, SlipwayError
 from components.core.optimization import OptimizeReport, OutputParity, PassReport
 from components.core.process import Progress, answer
 from components.core.spec import Measure, Tolerance
+from components.export.reusable import is_marked
 from components.optimize.choose import choose, doubt_about
 from components.optimize.measure import Measured, hardware, measure
 from components.optimize.outcome import Outcome
@@ -63,7 +64,7 @@ def handle(data: dict[str, object], progress: Progress) -> object:
     request = Request.model_validate(data)
     progress("reading")
     graphs = read(request.source)
-    if reason := untouchable(graphs):
+    if reason := _kept_whole(request.source) or untouchable(graphs):
         return _kept(request, graphs, reason)
     steps = [_Step(parse(text), request.lost.get(str(parse(text)), "")) for text in request.passes]
     progress("asking the original")
@@ -91,6 +92,10 @@ def handle(data: dict[str, object], progress: Progress) -> object:
         nodes_after=nodes[1] if chosen == "optimized" else nodes[0],
         hardware=hardware(),
     ).model_dump(mode="json")
+
+
+def _kept_whole(source: Path) -> str:
+    return "the model is to stay reusable from Python; a rewritten graph has no objects" if is_marked(source) else ""
 
 
 def untouchable(graphs: Sequence[GraphRewrite]) -> str:

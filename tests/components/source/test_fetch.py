@@ -104,9 +104,51 @@ def test_a_path_that_is_not_there_says_what_it_is_relative_to(tmp_path):
     assert caught.value.reason == "NOT_FOUND"
 
 
-def test_a_bucket_is_refused_with_the_command_to_copy_it(tmp_path):
-    with pytest.raises(Rejected, match="gcloud storage cp -r gs://bucket/model"):
-        run(tmp_path, "gs://bucket/model")
+def stored(bucket) -> None:
+    """gs://models/team/a holds a model, an archive's name beside it, a placeholder, and a name that begins alike."""
+    for key in ("m/saved_model.pb", "m/variables/variables.index", "m.keras", "m2/other", "both", "both/x"):
+        bucket.create(key, key.encode())
+
+
+def test_a_folder_of_a_bucket_is_a_directory(bucket, tmp_path):
+    stored(bucket)
+    fetched = run(tmp_path, "gs://models/team/a/m/")
+
+    out = tmp_path / "out" / "model"
+    assert sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()) == [
+        "saved_model.pb",
+        "variables/variables.index",
+    ]
+    assert (out / "saved_model.pb").read_bytes() == b"m/saved_model.pb"
+    assert (fetched.origin, fetched.sha256) == ("gs://models/team/a/m", digest.of_directory(out).digest)
+
+
+def test_an_object_of_a_bucket_is_a_file(bucket, tmp_path):
+    stored(bucket)
+    fetched = run(tmp_path, "gs://models/team/a/m.keras")
+
+    assert (tmp_path / "out" / "model" / "m.keras").read_bytes() == b"m.keras"
+    assert fetched.sha256 == digest.of_file(tmp_path / "out" / "model" / "m.keras").digest
+
+
+@pytest.mark.parametrize(
+    ("uri", "fields", "reason"),
+    [
+        ("gs://models/team/a/nowhere", {}, "NOT_FOUND"),
+        ("gs://models/team/a/m", {"max_bytes": 20}, "TOO_LARGE"),
+        ("gs://models/team/a/m.keras", {"max_bytes": 3}, "TOO_LARGE"),
+        ("gs://models/team/a/m", {"sha256": "0" * 64}, "DIGEST_MISMATCH"),
+        ("gs://models/team/a/m.keras", {"sha256": "0" * 64}, "DIGEST_MISMATCH"),
+        ("gs://models/team/a", {}, "BAD_KEY"),
+    ],
+)
+def test_what_a_bucket_does_not_rightly_hold_is_refused_and_leaves_nothing(bucket, tmp_path, uri, fields, reason):
+    stored(bucket)
+    with pytest.raises(Rejected) as caught:
+        run(tmp_path, uri, **fields)
+
+    assert caught.value.reason == reason
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_plain_http_is_no_uri_for_a_model():
