@@ -115,7 +115,7 @@ def test_a_name_that_is_missing_is_told(tmp_path, ending):
 
 
 @pytest.mark.parametrize("ending", [".npz", ".jsonl", ".csv", ".tfrecord"])
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(content=st.binary(max_size=200))
 def test_bytes_of_any_kind_are_read_or_refused(tmp_path_factory, ending, content):
     path = tmp_path_factory.mktemp("fuzz") / f"data{ending}"

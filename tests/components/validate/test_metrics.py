@@ -26,8 +26,12 @@ def classified(draw, fewest: int = 2, most: int = 5):
     return scores, labels
 
 
+LAW = settings(deadline=None, max_examples=30)
+"""No deadline for one example: the first imports scikit-learn."""
+
+EIGHTHS = st.integers(-8000, 8000).map(lambda number: number / 8)  # squares neither overflow nor underflow
 VALUES = st.integers(1, 20).flatmap(
-    lambda rows: st.tuples(*[arrays.arrays(np.float64, (rows, 3), elements=st.floats(-1e3, 1e3))] * 2)
+    lambda rows: st.tuples(*[arrays.arrays(np.float64, (rows, 3), elements=EIGHTHS)] * 2)
 )
 
 
@@ -46,6 +50,7 @@ def test_log_loss_of_a_certain_mistake_is_finite():
     assert measure("log_loss", np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-math.log(1e-15))
 
 
+@LAW
 @given(classified())
 def test_top_1_is_accuracy_and_top_k_only_grows_until_it_is_all(data):
     scores, labels = data
@@ -56,6 +61,7 @@ def test_top_1_is_accuracy_and_top_k_only_grows_until_it_is_all(data):
     assert found[-2:] == [1.0, 1.0]
 
 
+@LAW
 @given(classified(fewest=3))
 def test_top_k_without_ties_is_scikit_learns(data):
     from sklearn.metrics import top_k_accuracy_score
@@ -67,6 +73,7 @@ def test_top_k_without_ties_is_scikit_learns(data):
     assert measure("top_k", scores, labels, k=2) == pytest.approx(expected)
 
 
+@LAW
 @given(classified(most=2))
 def test_auc_is_the_share_of_pairs_in_the_right_order_ties_counting_half(data):
     scores, labels = data
@@ -100,6 +107,7 @@ def test_an_auc_of_one_class_is_undefined():
         measure("auc", SCORES, np.array([1, 1, 1]))
 
 
+@LAW
 @given(VALUES)
 def test_mae_and_rmse_are_distances_and_mae_is_never_the_larger(pair):
     ours, theirs = pair
@@ -122,6 +130,7 @@ BOXES = arrays.arrays(np.int64, (4, 4), elements=st.integers(0, 9)).map(
 )
 
 
+@LAW
 @given(BOXES, BOXES, st.floats(0.1, 10), st.integers(-5, 5))
 def test_mean_iou_is_symmetric_within_0_and_1_and_blind_to_scale_and_place(ours, theirs, scale, shift):
     found = measure("mean_iou", ours, theirs)
@@ -161,6 +170,7 @@ def test_what_cannot_be_measured_is_refused(metric, outputs, labels, reason):
     assert caught.value.reason == reason
 
 
+@LAW
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.6, 0.999))
 def test_the_bound_of_a_proportion_is_wilsons(counts, confidence):
     from scipy.stats import binomtest
@@ -171,7 +181,8 @@ def test_the_bound_of_a_proportion_is_wilsons(counts, confidence):
     assert wilson_lower(hits / n, n, confidence) == pytest.approx(max(expected, 0), abs=1e-9)
 
 
-@settings(max_examples=10, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=3, deadline=None)
 @given(VALUES, st.integers(0, 99))
 def test_a_bootstrap_bound_is_on_the_bad_side_and_the_same_for_the_same_seed(pair, seed):
     ours, theirs = pair
@@ -184,11 +195,11 @@ def test_a_bootstrap_bound_is_on_the_bad_side_and_the_same_for_the_same_seed(pai
 
 @pytest.mark.slow
 def test_a_bootstrap_bound_covers_as_often_as_it_says():
-    """Of 40 samples whose true mean error is 1, about 38 bounds at 95 % must lie above it; 34 is 3 sigma away."""
+    """Of 20 samples whose true mean error is 1, about 19 bounds at 95 % must lie above it; 16 is 3 sigma away."""
     random, limit = np.random.default_rng(5), MetricLimit(maximum=1.0, confidence=0.95)
     covered = 0
-    for _ in range(40):
+    for _ in range(20):
         errors = random.exponential(1.0, 200)
         value = measure("mae", errors, np.zeros(200))
         covered += bound("mae", errors, np.zeros(200), limit=limit, value=value, seed=1) >= 1.0
-    assert covered >= 34
+    assert covered >= 16
