@@ -55,6 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "--allow_version_labels_for_unavailable_models",
         "--enable_grpc_healthcheck_service",
     )
+    still_answers(running)
     yield running
     assert running.stop() == 0
 
@@ -164,8 +165,7 @@ def test_a_body_without_an_end_is_refused_at_the_limit(server: Running):
 def test_a_connection_that_sends_no_whole_head_is_ended(server: Running, sent: bytes):
     with socket.create_connection(("127.0.0.1", server.rest_port), timeout=TIMEOUT_S * 4) as connection:
         connection.sendall(sent)
-        with pytest.raises(ConnectionResetError):
-            assert connection.recv(100)
+        assert connection.recv(100) == b""
     still_answers(server)
 
 
