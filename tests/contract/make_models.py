@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 DTYPES = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool", "string",
           "float16", "bfloat16", "uint16", "complex64", "complex128")  # fmt: skip
@@ -91,6 +92,9 @@ class Kinds(tf.Module):
             a=floats,
             b=tf.TensorSpec([None], tf.int64),
         )
+        found["defaulted"] = concrete(
+            lambda a, b: {"sum": a + tf.cast(b, tf.float32)}, a=floats, b=tf.TensorSpec([None], tf.int64)
+        )
         found["texts"] = concrete(
             lambda s: {"text": tf.identity(s), "raw_bytes": tf.identity(s)}, s=tf.TensorSpec([None], tf.string)
         )
@@ -110,6 +114,14 @@ def _slow(rounds: tf.Tensor) -> dict[str, tf.Tensor]:
     return {"y": tf.while_loop(lambda i, _m: i < rounds, lambda i, m: (i + 1, m @ matrix), [0, matrix])[1][0, 0]}
 
 
+def give_default(saved_model: Path, signature: str, alias: str, value: list[int]) -> None:
+    """Let a signature's input be left out: TensorFlow's Python has no way to say it, so the file itself is edited."""
+    proto = saved_model_pb2.SavedModel.FromString(saved_model.read_bytes())
+    definition = proto.meta_graphs[0].signature_def[signature]
+    definition.defaults[alias].CopyFrom(tf.make_tensor_proto(value, tf.int64))
+    saved_model.write_bytes(proto.SerializeToString())
+
+
 def main() -> None:
     """Write everything below the folder given."""
     base = Path(sys.argv[1]).absolute()
@@ -119,6 +131,7 @@ def main() -> None:
     vocabulary.write_text("zero\none\ntwo\n")
     kinds = Kinds(vocabulary)
     tf.saved_model.save(kinds, str(base / "kinds" / "1"), signatures=kinds.signatures())
+    give_default(base / "kinds" / "1" / "saved_model.pb", "defaulted", "b", [10])
     (base / "models.config").write_text(CONFIG.format(base=base))
 
 

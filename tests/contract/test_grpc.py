@@ -304,3 +304,23 @@ def test_a_deadline_is_kept(grpc_client: GrpcClient):
         lambda: grpc_client.predict("kinds", {"rounds": np.int32(3000)}, signature="slow", timeout_s=0.05)
     )
     assert code == "DEADLINE_EXCEEDED"
+
+
+def test_an_input_with_a_default_may_be_left_out_and_one_without_may_not(grpc_client: GrpcClient):
+    a, b = np.float32([1, 2]), np.int64([5, 6])
+    assert grpc_client.predict("kinds", {"a": a}, signature="defaulted")["sum"].tolist() == [11.0, 12.0]
+    assert grpc_client.predict("kinds", {"a": a, "b": b}, signature="defaulted")["sum"].tolist() == [6.0, 8.0]
+    with pytest.raises(CallFailed) as caught:
+        grpc_client.predict("kinds", {"b": b}, signature="defaulted")
+    assert caught.value.code == "INVALID_ARGUMENT"
+    assert caught.value.message.startswith("Signature input alias: a(feed name: ")
+    assert "not found in request and no default value provided" in caught.value.message
+
+
+def test_the_metadata_tells_the_defaults(call):
+    request = message("tensorflow.serving.GetModelMetadataRequest")()
+    request.model_spec.name = "kinds"
+    request.metadata_field.append("signature_def")
+    response = call(PREDICTION, "GetModelMetadata", request, "GetModelMetadataResponse")
+    definitions = message("tensorflow.serving.SignatureDefMap").FromString(response.metadata["signature_def"].value)
+    assert list(definitions.signature_def["defaulted"].defaults["b"].int64_val) == [10]
