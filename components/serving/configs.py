@@ -294,6 +294,12 @@ def _read(path: Path, into: Any, known: descriptor_pool.DescriptorPool, flag: st
         raise Rejected(
             f"{flag}={path} cannot be read",
             expected=f"a {into.DESCRIPTOR.name} in protobuf's text format",
-            got=str(error),
+            got=_told(error, into),
             reason="BAD_CONFIG_FILE",
         ) from error
+
+
+def _told(error: Exception, into: Any) -> str:  # noqa: ANN401
+    if isinstance(error, text_format.ParseError):  # the real server's words, as its logs have them
+        return f"Error parsing text-format {into.DESCRIPTOR.full_name}: {error}"
+    return str(error)

@@ -59,6 +59,7 @@ def test_what_is_no_text_proto_names_the_file_and_the_place(tmp_path: Path, text
         with pytest.raises(Rejected) as caught:
             read(file(tmp_path, text))
         assert str(tmp_path) in caught.value.what
+        assert caught.value.got.startswith("Error parsing text-format tensorflow.serving.")
         assert "1:" in caught.value.got
 
 
