@@ -4,11 +4,9 @@ Commands are imported when they are used, and what needs TensorFlow, a cluster o
 that ``slipway --help`` answers at once.
 """
 
-import json
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -35,6 +33,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "show": ("show", "Tell all about a SavedModel, without TensorFlow."),
     "diff": ("diff", "Tell what clients of one model would notice of another."),
     "scan": ("scan", "Judge whether a model is safe to load, and load it where it can do no harm."),
+    "evaluate": ("evaluate", "Tell how well a model answers labelled data."),
     "predict": ("predict", "Ask a model or a server for one answer."),
     "pull": ("versions", "Bring a published version to a directory, every byte verified."),
     "serve": ("serve", "Serve models by TensorFlow Serving's protocol and flags."),
@@ -145,6 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one 
 
 
 def _tell(error: SlipwayError, *, debug: bool, as_json: bool) -> int:
+    import json  # noqa: PLC0415 - only where something went wrong
+    import traceback  # noqa: PLC0415
+
     if debug:
         traceback.print_exc()
     if as_json:

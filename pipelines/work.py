@@ -17,8 +17,7 @@ from components.core.clock import Clock
 from components.core.errors import Bug, Rejected
 from components.core.process import Limits, Progress
 from components.core.records import AnyRecord, ModelBytes, Record, Stamp, Step
-from components.core.release import Identity
-from components.core.signature import Contract
+from components.core.release import Identity, labelled_files
 from components.core.spec import ReleaseSpec
 from components.core.verdict import Decision
 from components.core.version import VERSION
@@ -220,12 +219,13 @@ def _validate(work: Work, started: datetime) -> records.ValidatedModel:
     candidate = work.model(OPTIMIZED_MODEL, optimized.content)
     alias = versions.alias(work.store, work.spec.model, STABLE)
     served_version = alias.version if alias else None
-    if work.spec.validation.evaluate is not None:
-        _require_unchanged(work, work.spec.validation.evaluate.data)
+    _require_unchanged(work, *labelled_files(work.spec.validation))
+    served = _served(work, served_version)
     report = validate(
         source_dir=work.model(EXPORTED_MODEL, exported.content),
         candidate_dir=candidate,
-        served=_served_contract(work, served_version),
+        served=served.contract if served else None,
+        served_evaluation=served.report.evaluation if served else None,
         served_version=served_version,
         spec=work.spec.validation,
         export=work.spec.export,
@@ -241,13 +241,14 @@ def _validate(work: Work, started: datetime) -> records.ValidatedModel:
     )
 
 
-def _served_contract(work: Work, version: int | None) -> Contract | None:
+def _served(work: Work, version: int | None) -> records.ValidatedModel | None:
+    """Return what was found when the version that is served now was validated; none for a first release."""
     if version is None:
         return None
     release = versions.manifest(work.store, work.spec.model, version).release
     for found in evidence.load(work.store, work.spec.model, release):
         if isinstance(found, records.ValidatedModel):
-            return found.contract
+            return found
     raise Rejected(
         f"{work.spec.model} version {version} is served, but the record of its contract is gone",
         expected=f"the validate record of release {release} in {work.store.uri}",

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from components.core.digest import Digest, canonical_json, of_bytes, of_directory, of_file, of_json
 from components.core.errors import Rejected
-from components.core.spec import ReleaseSpec
+from components.core.spec import ReleaseSpec, Validate
 
 ID_LENGTH = 16
 
@@ -68,11 +68,15 @@ def _declared(spec: ReleaseSpec) -> tuple[list[str], bool]:
         local = uri.scheme in {"", "file"}
         names += [uri.path] if local else []
         repeatable = local or spec.source.fetch.sha256 is not None
-    if spec.validation.evaluate:
-        names.append(spec.validation.evaluate.data)
+    names += labelled_files(spec.validation)
     if spec.canary.traffic.requests:
         names.append(spec.canary.traffic.requests)
     return list(dict.fromkeys(names)), repeatable
+
+
+def labelled_files(spec: Validate) -> list[str]:
+    """Return the files that validation reads beside the model: labelled data and golden requests."""
+    return [name for name in (spec.evaluate.data if spec.evaluate else "", spec.golden or "") if name]
 
 
 def _digest(path: Path, name: str) -> Digest:
