@@ -371,3 +371,27 @@ def test_a_file_of_another_name_is_refused(tmp_path, name):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_bytes(b"")
     assert reason(tmp_path) == "FILE_UNKNOWN"
+
+
+@pytest.mark.slow
+def test_python_and_the_server_must_not_run_two_functions_that_look_alike(saved_model, tmp_path):
+    def change(meta) -> None:
+        output = next(iter(meta.signature_def["serving_default"].outputs.values()))
+        call = next(node for node in meta.graph_def.node if node.name == output.name.split(":")[0])
+        original = call.attr["f"].func.name
+        twin = meta.graph_def.library.function.add()
+        twin.CopyFrom(next(f for f in meta.graph_def.library.function if f.signature.name == original))
+        twin.signature.name = call.attr["f"].func.name = "twin"
+
+    assert reason(hostile(saved_model, tmp_path, change)) == "SIGNATURE_SPLIT_BRAIN"
+
+
+@pytest.mark.slow
+def test_a_function_that_only_python_can_call_may_not_write_either(saved_model, tmp_path):
+    def change(meta) -> None:
+        function = meta.graph_def.library.function.add()
+        function.signature.name = "python_only"
+        function.node_def.add(name="evil", op="SaveV2")
+        meta.object_graph_def.concrete_functions["python_only"].SetInParent()
+
+    assert reason(hostile(saved_model, tmp_path, change)) == "OP_FILE_WRITE"
