@@ -87,6 +87,11 @@ def exchange(server: Running, wanted: list[tuple[int, float, str, str, set[float
     return found
 
 
+def states(client: GrpcClient) -> set[tuple[int, str]]:
+    """Return version and state of all that the server knows of ``a``; a reload returns before it looks for new ones."""
+    return {(status.version, status.state) for status in client.status("a")}
+
+
 def change_until(server: Running, folder: Path, stop: threading.Event) -> int:
     """Replace the configuration again and again, versions first and labels then; return how often."""
     client, rounds, old = server.grpc(), 0, 2
@@ -94,10 +99,10 @@ def change_until(server: Running, folder: Path, stop: threading.Event) -> int:
         new = {2: 3, 3: 4, 4: 2}[old]
         both = {"a": sorted({1, old, new}), "b": [1, 2, 3 + rounds % 2]}
         client.reload(config(folder, versions=both, canary=old), timeout_s=120)
-        until(lambda wanted=new: client.status("a", wanted)[0].state == "AVAILABLE", within_s=60)
+        until(lambda wanted=new: (wanted, "AVAILABLE") in states(client), within_s=60)
         client.reload(config(folder, versions=both, canary=new), timeout_s=120)
         client.reload(config(folder, versions={"a": [1, new], "b": [1, 2]}, canary=new), timeout_s=120)
-        until(lambda gone=old: client.status("a", gone)[0].state == "END", within_s=60)
+        until(lambda gone=old: (gone, "END") in states(client), within_s=60)
         rounds, old = rounds + 1, new
     client.close()
     return rounds
