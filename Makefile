@@ -115,7 +115,7 @@ bench: env ## Run the benchmarks: one table a claim
 # ------------------------------------------------------------------------------------------------- generated files
 
 # Modules that write a committed file; with --check each compares instead, and writes nothing.
-GENERATORS := components.savedmodel.generate_descriptors pipelines.spec_docs pipelines.compiled_example
+GENERATORS := components.savedmodel.generate_descriptors components.validate.generate_ops pipelines.spec_docs pipelines.compiled_example
 
 .PHONY: generate
 generate: env ## Remake the committed files that are generated

@@ -9,9 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from components.core.optimization import OptimizeReport
 from components.core.spec import Measure, Optimize
 from components.optimize.pipeline import optimize
-from components.optimize.report import OptimizeReport
 from tests.models import BUILDERS, build
 
 _ROW = "{:22} {:>9} {:>6} {:>6} {:>22} {:>22} {:>6}"

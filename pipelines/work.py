@@ -184,6 +184,7 @@ def _export(work: Work, started: datetime) -> records.ExportedModel:
         work.model(SOURCE_MODEL, source.content),
         out,
         work.spec.export,
+        allow_ops=work.spec.validation.allow_ops,
         limits=Limits(deadline_s=BY_NAME[Step.EXPORT].timeout_s(work.spec)),
         progress=work.progress,
     )
@@ -194,6 +195,7 @@ def _export(work: Work, started: datetime) -> records.ExportedModel:
         content=_bytes_of(out),
         contract=result.contract,
         warmup_records=result.warmup_records,
+        notes=result.notes,
     )
 
 
@@ -230,6 +232,7 @@ def _validate(work: Work, started: datetime) -> records.ValidatedModel:
         spec=work.spec.validation,
         export=work.spec.export,
         data_root=work.base_dir,
+        environment=work.environment,
         progress=work.progress,
     )
     return records.ValidatedModel(

@@ -3,6 +3,11 @@
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Speed is a matter for benchmarks: on a busy machine no law may fail for having been slow to check.
+settings.register_profile("slipway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("slipway")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,8 +4,6 @@ Weights and batch-norm statistics are random (from a seed): a fresh batch norm i
 fold. Importing this module imports no tensorflow.
 """
 
-# ruff: noqa: PLC0415, ANN202 - building imports tensorflow, reading this module must not; signatures return dictionaries
-
 import warnings
 from collections.abc import Callable
 from pathlib import Path

@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter
 
 from components.core.digest import Digest, of_json
 from components.core.errors import Rejected, SlipwayError
+from components.core.grown import Grown
 from components.core.optimization import OptimizeReport
 from components.core.signature import Contract
 from components.core.validation import ValidationReport
@@ -44,7 +45,7 @@ class Stamp(Frozen):
     duration_s: float = Field(description="Seconds the step worked.", ge=0)
 
 
-class Record(Frozen):
+class Record(Grown):
     """What every record says."""
 
     step: ClassVar[Step]
@@ -119,6 +120,9 @@ class ExportedModel(Record):
     content: ModelBytes
     contract: Contract
     warmup_records: int = Field(ge=0)
+    notes: tuple[str, ...] = Field((), description="What was left behind, and what the gate let pass.")
+
+    ADDED: ClassVar[frozenset[str]] = frozenset({"notes"})
 
 
 class OptimizedModel(Record):

@@ -7,6 +7,7 @@ them into values of ours before they leave the edge.
 
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -14,9 +15,18 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 _FILE = Path(__file__).with_name("descriptors.binpb")
 
 
-@cache
+_BUILDING = Lock()
+"""``cache`` alone lets two first calls build two pools, whose messages are strangers to each other."""
+
+
 def pool() -> descriptor_pool.DescriptorPool:
-    """Return the pool that holds the messages, built on first use."""
+    """Return the pool that holds the messages, built on first use by whichever thread comes first."""
+    with _BUILDING:
+        return _pool()
+
+
+@cache
+def _pool() -> descriptor_pool.DescriptorPool:
     files = descriptor_pb2.FileDescriptorSet.FromString(_FILE.read_bytes())
     made = descriptor_pool.DescriptorPool()
     for file in files.file:
@@ -31,7 +41,9 @@ def message(name: str) -> Any:  # noqa: ANN401 - a class made at run time has no
     Raises:
         KeyError: No such message is among the descriptors.
     """
-    return message_factory.GetMessageClass(pool().FindMessageTypeByName(name))
+    found = pool().FindMessageTypeByName(name)
+    with _BUILDING:
+        return message_factory.GetMessageClass(found)
 
 
 @cache

@@ -29,7 +29,7 @@ ROLLED_BACK = 40
 SHADES = " .:-=+*#%@"
 
 
-class Surprise(Exception):  # noqa: N818 - what it is to the one who watches
+class Surprise(Exception):
     """Something else happened than the demo is there to show."""
 
 

@@ -14,12 +14,7 @@ from components.core.errors import Bug, Rejected
 from components.core.process import Crashed, Limits, Progress, run_module, silent
 from components.core.spec import Export
 from components.core.validation import Probe, Scan
-from components.savedmodel.describe import describe
-from components.savedmodel.files import DirectoryFiles
-from pipelines.cli import Session
-from pipelines.commands.show import parse_tags, printable
-from pipelines.extras import require_tensorflow
-from pipelines.scan_findings import (
+from components.gate.findings import (
     Layer,
     LayerFinding,
     ProbeReply,
@@ -28,6 +23,11 @@ from pipelines.scan_findings import (
     StaticRequest,
     finding_of,
 )
+from components.savedmodel.describe import describe
+from components.savedmodel.files import DirectoryFiles
+from pipelines.cli import Session
+from pipelines.commands.show import parse_tags, printable
+from pipelines.extras import require_tensorflow
 
 EXIT_REJECTED = Rejected.exit_code
 STATIC_LIMITS = Limits(deadline_s=300, cpu_s=300, memory_bytes=8 * 2**30)
@@ -155,7 +155,7 @@ class _Gate:
         try:
             return StaticReply.model_validate(
                 run_module(
-                    "pipelines.scan_static",
+                    "components.gate.static",
                     request.model_dump(mode="json"),
                     limits=STATIC_LIMITS,
                     progress=self.progress,
@@ -178,7 +178,7 @@ class _Gate:
         home.mkdir()
         request = ProbeRequest(model=str(model), tag_sets=tuple(tuple(sorted(tags)) for tags in self._tag_sets(model)))
         try:
-            found = self._run("pipelines.scan_probe", request.model_dump(mode="json"), home)
+            found = self._run("components.gate.probe", request.model_dump(mode="json"), home)
         except (Crashed, Bug) as error:
             return self._verdict(path, static, [_crashed(path, error)], {})
         except Rejected as error:
@@ -203,7 +203,7 @@ class _Gate:
         request = ExportRequest(static.format, str(Path(static.model).absolute()), str(model), Export(warmup=None))
         asked = TypeAdapter(ExportRequest).dump_python(request, mode="json")
         try:
-            self._run("pipelines.scan_export", asked, home)
+            self._run("components.gate.export", asked, home)
         except (Crashed, Bug) as error:
             return self._verdict(path, static, [_crashed(path, error)], {})
         except Rejected as error:

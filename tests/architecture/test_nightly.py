@@ -12,7 +12,9 @@ def nightly() -> Iterator[str]:
     """Yield each test, or each file, that is marked nightly."""
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and any("nightly" in ast.unparse(mark) for mark in node.decorator_list):
+            if isinstance(node, ast.FunctionDef) and any(
+                "nightly" in ast.unparse(mark) for mark in node.decorator_list
+            ):
                 yield node.name
             if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node) and "nightly" in ast.unparse(node):
                 yield path.relative_to(ROOT).as_posix()

@@ -116,7 +116,7 @@ def test_a_lock_names_no_host_and_no_path(lock: str):
     ("lock", "absent"),
     [
         ("base", {"tensorflow", "kfp", "hera", "kubernetes", "google-cloud-storage", "scikit-learn"}),
-        ("tensorflow", {"kfp", "hera", "kubernetes", "scikit-learn", "pip", "uv", "hatchling"}),
+        ("tensorflow", {"kfp", "hera", "kubernetes", "pytest", "pip", "uv", "hatchling"}),
         ("deploy", {"tensorflow", "kfp", "hera", "scikit-learn", "pip", "uv", "hatchling"}),
         ("examples", {"kfp", "hera", "kubernetes", "mypy", "pytest"}),
     ],

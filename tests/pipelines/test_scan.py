@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.core.process import Limits
+from components.gate.static import handle
 from components.savedmodel.messages import message
 from pipelines.cli import main
 from pipelines.commands.scan import _Gate
-from pipelines.scan_static import handle
 from tests import models
 
 saved_model = models.saved_model
@@ -305,7 +305,7 @@ def test_a_model_sees_no_credentials(tmp_path):
 NETWORK = """
 import socket, sys
 from pathlib import Path
-from pipelines.scan_probe import give_up_network
+from components.validate.sandbox import give_up_network
 offline = give_up_network()
 Path(sys.argv[2]).write_text("still writable")
 try:

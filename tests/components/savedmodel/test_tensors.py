@@ -132,7 +132,7 @@ def test_what_no_tensor_carries_is_refused(array):
 
 @given(data=st.binary(max_size=60))
 def test_any_bytes_are_a_tensor_or_refused(data: bytes):
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
+    from google.protobuf.message import DecodeError
 
     try:
         from_proto(message("tensorflow.TensorProto").FromString(data))

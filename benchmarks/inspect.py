@@ -1,6 +1,6 @@
 """How fast `slipway show` is beside `saved_model_cli show --all`, and what it costs when only signatures are asked for.
 
-Run as `python -P benchmarks/bench_inspect.py [--rounds N]`. Both commands are started in turn, N times, on the same
+Run as `python -P benchmarks/inspect.py [--rounds N]`. Both commands are started in turn, N times, on the same
 models: wall-clock seconds of whole processes, interpreters included; the median of each is printed, and the ratio. Its
 target is 50. The second table asks for one signature of models whose graphs differ in size: time, and pages looked at.
 """

@@ -13,10 +13,10 @@ from components.core.process import Progress, answer
 from components.core.validation import Finding, Scan, Severity
 from components.export.formats import Format, Found, recognise
 from components.export.keras_config import require_safe_archive, require_safe_config
+from components.gate.findings import Layer, LayerFinding, StaticReply, StaticRequest, finding_of
 from components.source.archives import MODEL_SUFFIXES, kind_of, unpack
 from components.validate import files
 from components.validate.scan import scan
-from pipelines.scan_findings import Layer, LayerFinding, StaticReply, StaticRequest, finding_of
 
 _HDF5 = (".h5", ".hdf5")
 _MAX_OBJECTS = 1_000_000

@@ -1,0 +1,1 @@
+"""The gate for anything on disk: what ``slipway scan`` reads and runs in limited child processes."""
