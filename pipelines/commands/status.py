@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from components.cluster.local import LocalTarget
 from components.core import atomic
 from components.core.errors import Rejected
 from components.store import evidence
@@ -30,9 +31,10 @@ def status_command(session: Session, model: str, store: str, limit: int, *, live
     rows = [row for each in open_known(session, store) for row in ledger.models(each) if model in {"", row.model}]
     if model and not rows:
         raise Rejected(f"no store here knows a model {model}", fix="--store names another store", reason="NO_MODEL")
-    running = _running(session, rows) if live else {}
+    target = local_target(session)
+    running = _running(target, rows) if live else {}
     if as_json:
-        found = [{**_as_json(row, limit), **({"live": running[row.model]} if live else {})} for row in rows]
+        found = [{**_as_json(row, limit), **(_live_json(target, row, running) if live else {})} for row in rows]
         click.echo(json.dumps({"schema_version": 1, "models": found}, indent=2))
         return
     if not rows:
@@ -41,12 +43,19 @@ def status_command(session: Session, model: str, store: str, limit: int, *, live
         _print(row, limit)
         for server in running.get(row.model, []):
             click.echo(f"    running   version {server['version']}  grpc {server['grpc']}  {server['rest']}")
+        address = target.endpoint(row.model) if live else None
+        if address is not None:
+            click.echo(f"    endpoint  grpc {address.grpc}  {address.rest}/v1/models/{row.model}")
         if live and not running[row.model]:
             click.echo("    running   nothing")
 
 
-def _running(session: Session, rows: list[ModelRow]) -> dict[str, list[dict[str, object]]]:
-    target = local_target(session)
+def _live_json(target: LocalTarget, row: ModelRow, running: dict[str, list[dict[str, object]]]) -> dict[str, object]:
+    address = target.endpoint(row.model)
+    return {"live": running[row.model], "endpoint": address.model_dump() if address else None}
+
+
+def _running(target: LocalTarget, rows: list[ModelRow]) -> dict[str, list[dict[str, object]]]:
     return {
         row.model: [
             {"version": each.version, "grpc": each.endpoint.grpc, "rest": each.endpoint.rest}

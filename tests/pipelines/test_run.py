@@ -40,6 +40,7 @@ def test_a_first_release_is_promoted_and_answers_its_users(place):
     assert row["stable"]["version"] == 1
     assert [release["outcome"] for release in row["releases"]] == ["promoted"]
     assert [server["version"] for server in row["live"]] == [1]
+    assert row["endpoint"]["rest"].startswith("http://127.0.0.1:")
     assert answers(place).shape == (1, 10)
 
 
