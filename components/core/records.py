@@ -253,7 +253,7 @@ AnyRecord = (
 )
 Evidence = Annotated[AnyRecord | Rejection, Field(discriminator="kind")]
 
-_EVIDENCE: TypeAdapter[AnyRecord | Rejection] = TypeAdapter(Evidence)  # type: ignore[arg-type]  # an annotated union
+_EVIDENCE: TypeAdapter[AnyRecord | Rejection] = TypeAdapter(Evidence)
 
 
 def parse(text: str | bytes, *, where: str) -> AnyRecord | Rejection:
