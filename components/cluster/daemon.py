@@ -154,18 +154,24 @@ def _is_ours(pid: int, ready: Path) -> bool:
 
 def _naming(ready: Path, candidates: Sequence[int] | None = None) -> list[int]:
     """Return the processes, of ``candidates`` or of all, whose command line names ``ready``; never this one."""
-    mine, wanted = os.getpid(), str(ready).encode()
-    return [pid for pid, command in _commands(candidates) if wanted in command and pid != mine]
+    mine = os.getpid()
+    return [pid for pid, words in _commands(candidates) if pid != mine and _is_server_of(words, str(ready).encode())]
 
 
-def _commands(candidates: Sequence[int] | None) -> Iterator[tuple[int, bytes]]:
+def _is_server_of(words: Sequence[bytes], ready: bytes) -> bool:
+    """Whether a command line is one that :func:`start` makes: ours, and with the file as an argument of its own."""
+    named = any(word == ready or word.endswith(b"=" + ready) for word in words)
+    return named and b"--module" in words and any(word.endswith(b"slipway.py") for word in words)
+
+
+def _commands(candidates: Sequence[int] | None) -> Iterator[tuple[int, list[bytes]]]:
     if Path("/proc/self/cmdline").exists():
         for pid in candidates or [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]:
             with contextlib.suppress(OSError):
-                yield pid, Path(f"/proc/{pid}/cmdline").read_bytes()
+                yield pid, Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         return
     selected = [option for pid in candidates or () for option in ("-p", str(pid))] or ["-ax"]
     shown = subprocess.run(["ps", "-ww", "-o", "pid=,command=", *selected], capture_output=True, check=False).stdout
     for line in shown.splitlines():
         pid_text, _, command = line.strip().partition(b" ")
-        yield int(pid_text), command
+        yield int(pid_text), command.split()

@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import IO, cast
 
 from components.core.errors import FAMILIES, Bug, Rejected, SlipwayError, Unavailable
@@ -27,6 +28,8 @@ ENTRY = Path(__file__).resolve().parents[2] / "slipway.py"
 PROGRESS = "progress: "
 _PR_SET_PDEATHSIG = 1
 _TAIL_LINES = 12
+_PIPE_BYTES = 65536
+_PIPE_POLL_S = 0.2
 
 Progress = Callable[[str], None]
 """Is told, in a few words, what is being done now."""
@@ -125,69 +128,122 @@ def run_command(
     progress: Progress = silent,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    secrets: Sequence[str] = (),
 ) -> int:
     """Run a command in a process group of its own and return its exit code (negative: the signal that ended it).
 
-    Standard error goes to ``log``, and so does standard output but for lines of progress. The whole group is killed at
-    the deadline, and on any way out of this function.
+    What it prints goes to ``log``, line by line, but for lines of progress. The whole group is killed at the deadline,
+    and on any way out of this function.
+
+    Args:
+        command: Program and arguments.
+        limits: What it may use; only the deadline is enforced here.
+        log: File that is appended to.
+        progress: Is told each line of progress.
+        env: Environment; this process's if not given.
+        cwd: Working directory; this process's if not given.
+        secrets: Values that are blotted out of everything it prints.
 
     Raises:
         Crashed: The deadline passed.
         Rejected: There is no such program.
     """
-    with log.open("ab") as errors:
+    reading, writing = os.pipe()
+    with log.open("ab") as written:
+        pipe = _Pipe(reading, written, progress, tuple(secret.encode() for secret in secrets if secret))
         try:
             child = subprocess.Popen(
                 command,
-                stdout=subprocess.PIPE,
-                stderr=errors,
+                stdout=writing,
+                stderr=writing,
                 stdin=subprocess.DEVNULL,
                 env=env,
                 cwd=cwd,
                 start_new_session=True,
             )
         except OSError as error:
+            os.close(reading)
             raise Rejected(
                 f"cannot start {command[0]}: {error.strerror}",
                 expected="a program on the PATH, or a path to one",
                 got=" ".join(command),
                 reason="NO_PROGRAM",
             ) from error
-        said = cast("IO[bytes]", child.stdout)
-        reader = Thread(target=_pass_on, args=(said, errors, progress), daemon=True)
-        with said, _killed_on_exit(child, reader):
-            reader.start()
+        finally:
+            os.close(writing)
+        with _killed_on_exit(child, pipe):
             try:
-                code = child.wait(timeout=limits.deadline_s)
+                return child.wait(timeout=limits.deadline_s)
             except subprocess.TimeoutExpired:
                 raise Crashed(f"no end within its deadline of {limits.deadline_s:g} s", tail(log)) from None
-            return code
 
 
 @contextlib.contextmanager
-def _killed_on_exit(child: subprocess.Popen[bytes], reader: Thread) -> Iterator[None]:
+def _killed_on_exit(child: subprocess.Popen[bytes], pipe: "_Pipe") -> Iterator[None]:
+    pipe.start()
     try:
         yield
     finally:
-        _kill_group(child)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-        reader.join(timeout=10)
+        pipe.finish()
 
 
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
+class _Pipe(Thread):
+    """Passes on what a child prints.
 
+    A process that the child left behind may hold the other end open for ever, so the end of the pipe is not waited for:
+    when the child has ended, what it wrote by then is read, and that is all.
+    """
 
-def _pass_on(stream: IO[bytes], errors: IO[bytes], progress: Progress) -> None:
-    for raw in stream:
+    def __init__(self, descriptor: int, log: IO[bytes], progress: Progress, secrets: tuple[bytes, ...]) -> None:
+        super().__init__(daemon=True)
+        self._descriptor = descriptor
+        self._log = log
+        self._progress = progress
+        self._secrets = secrets
+        self._ended = Event()
+
+    def run(self) -> None:
+        """Read lines until the end of the pipe, or until the child has ended and nothing more is there."""
+        rest = b""
+        while True:
+            last = self._ended.is_set()
+            ready, _, _ = select.select([self._descriptor], [], [], 0 if last else _PIPE_POLL_S)
+            data = os.read(self._descriptor, _PIPE_BYTES) if ready else b""
+            *lines, rest = (rest + data).splitlines(keepends=True) or [b""]
+            if rest.endswith(b"\n") or len(rest) > _PIPE_BYTES:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                self._pass_on(line)
+            if (ready and not data) or (last and not ready):
+                self._pass_on(rest)
+                return
+
+    def finish(self) -> None:
+        """Let it read what is there, then close the pipe."""
+        self._ended.set()
+        self.join()
+        os.close(self._descriptor)
+
+    def _pass_on(self, raw: bytes) -> None:
+        for secret in self._secrets:
+            raw = raw.replace(secret, b"***")
         line = raw.decode(errors="replace").rstrip()
         if line.startswith(PROGRESS):
-            progress(line.removeprefix(PROGRESS))
-        else:
+            self._progress(line.removeprefix(PROGRESS))
+        elif raw:
             with contextlib.suppress(OSError, ValueError):
-                errors.write(raw)
-                errors.flush()
+                self._log.write(raw)
+                self._log.flush()
+
+
+def _describe(code: int) -> str:
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 def tail(log: Path, lines: int = _TAIL_LINES) -> str:
@@ -199,13 +255,6 @@ def tail(log: Path, lines: int = _TAIL_LINES) -> str:
     except OSError:
         return ""
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
-
-
-def _describe(code: int) -> str:
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
 
 
 def die_with_parent() -> None:

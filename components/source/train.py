@@ -37,7 +37,7 @@ def train(
 
     Raises:
         Rejected: The command failed, took too long, or wrote nothing.
-        Unavailable: It was killed from outside, by a lack of memory for instance.
+        Unavailable: It was killed from outside, by a lack of memory for instance, or a secret it needs is not here.
     """
     staging, log = out_dir.with_name(out_dir.name + ".partial"), out_dir.with_name("train.log")
     shutil.rmtree(staging, ignore_errors=True)
@@ -75,9 +75,12 @@ def _run(
 ) -> None:
     program = _program(words[0], base_dir, environment)
     bound = [sys.executable, "-P", str(ENTRY), "--module", "components.core.bound", program, *words[1:]]
-    env = {**environment, "PYTHONUNBUFFERED": "1", **_resolved(spec.env, environment)}
+    resolved = _resolved(spec.env, environment)
+    env = {**environment, "PYTHONUNBUFFERED": "1", **resolved}
+    secrets = [resolved[name] for name, value in spec.env.items() if isinstance(value, SecretRef)]
+    limits = Limits(spec.timeout_s)
     try:
-        code = run_command(bound, limits=Limits(spec.timeout_s), log=log, progress=progress, env=env, cwd=base_dir)
+        code = run_command(bound, limits=limits, log=log, progress=progress, env=env, cwd=base_dir, secrets=secrets)
     except Crashed as crash:
         raise Rejected(
             f"the training command did not end within {spec.timeout_s} s",
@@ -119,7 +122,7 @@ def _program(name: str, base_dir: Path, environment: Mapping[str, str]) -> str:
 def _resolved(env: Mapping[str, str | SecretRef], environment: Mapping[str, str]) -> dict[str, str]:
     missing = [name for name, value in env.items() if isinstance(value, SecretRef) and name not in environment]
     if missing:
-        raise Rejected(
+        raise Unavailable(
             f"source.train.env: no value here for {', '.join(missing)}",
             expected="on this machine a reference to a secret is read from the environment variable of its name",
             fix=f"export {missing[0]}=… and run again",

@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 
 from components.core.process import Progress
 from components.core.validation import SizeCheck, ValidationReport
-from components.savedmodel.inspect import contract_of, meta_graph, read_proto
+from components.savedmodel.inspect import contract_of, every_node, meta_graph, read_proto
 from components.validate import contract, skew
 from components.validate.scan import scan
 from components.validate.step import Stage, ValidateRequest
@@ -37,6 +37,7 @@ def handle(data: dict[str, object], progress: Progress) -> object:
         producer_release=graph.meta_info_def.tensorflow_version,
         serving_version=spec.serving_version,
         waiver=spec.newer_producer_waiver or "",
+        ops={node.op for node in every_node(graph.graph_def)},
     )
     del graph, versions  # as large as the graph itself
     progress(Stage.CANDIDATE)

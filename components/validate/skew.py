@@ -7,7 +7,9 @@ tries to load: that works if no op or attribute is newer than the binary, which 
 (tensorflow.org/guide/versions, and the message of tensorflow/core/common_runtime/graph_constructor.cc).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 
 from components.core.errors import Rejected
@@ -31,14 +33,22 @@ GRAPH_DEF_VERSIONS: Mapping[tuple[int, int], int] = MappingProxyType(
         (2, 12): 1395,
         (2, 13): 1482,
         (2, 14): 1575,
+        (2, 15): 1645,
         (2, 16): 1766,
+        (2, 17): 1882,
+        (2, 18): 1994,
         (2, 19): 2129,
+        (2, 20): 2288,
         (2, 21): 2474,
     }
 )
-"""``TF_GRAPH_DEF_VERSION`` of each release, as ``tf.version.GRAPH_DEF_VERSION`` at
-https://www.tensorflow.org/versions/rX.Y/api_docs/python/tf/version (2.19: from a graph that 2.19.0 wrote). Releases of
-which neither was found are left out: their neighbours tell the range. A patch release keeps the number."""
+"""``TF_GRAPH_DEF_VERSION`` of each release: ``tf.version.GRAPH_DEF_VERSION`` of the published wheels from 2.13 on, and
+of https://www.tensorflow.org/versions/rX.Y/api_docs/python/tf/version before. A patch release keeps the number."""
+
+FIRST_WITH_OPS = (2, 13)
+"""The oldest release whose ops are known."""
+
+_OPS_SINCE = Path(__file__).with_name("ops_since.txt")
 
 FORWARD_DAYS = 21
 """Days, and so numbers, by which a producer may be ahead under TensorFlow's promise."""
@@ -52,6 +62,7 @@ def check(
     producer_release: str,
     serving_version: str | None,
     waiver: str,
+    ops: Collection[str],
 ) -> SkewCheck:
     """Judge whether a server understands a graph.
 
@@ -62,10 +73,11 @@ def check(
         producer_release: TensorFlow's version in the model's own words; empty if it says none.
         serving_version: TensorFlow release of the serving image, ``X.Y`` or ``X.Y.Z``; None if it is not known.
         waiver: Why a newer producer is right; empty if no reason was given.
+        ops: Names of the ops in the graph and its functions.
 
     Raises:
-        Rejected: SKEW_MIN_CONSUMER (the server would refuse the graph) or SKEW_PRODUCER (it may hold what the server
-            does not know).
+        Rejected: SKEW_MIN_CONSUMER or SKEW_OP (the server would refuse the graph), or SKEW_PRODUCER (it may hold what
+            the server does not know).
     """
     low, high = server_versions(serving_version) if serving_version else (None, None)
     named = f"TensorFlow {producer_release} " if producer_release else ""
@@ -78,6 +90,7 @@ def check(
             fix="pin a newer serving image, or export with the TensorFlow that serves",
             reason="SKEW_MIN_CONSUMER",
         )
+    _require_known_ops(ops, serving_version)
     newer = high is not None and producer > high + FORWARD_DAYS
     if newer and not waiver:
         raise Rejected(
@@ -100,16 +113,52 @@ def check(
     )
 
 
+def _require_known_ops(ops: Collection[str], serving_version: str | None) -> None:
+    release = _release(serving_version) if serving_version else None
+    if release is None or release < FIRST_WITH_OPS:
+        return
+    since = ops_since()
+    unknown = sorted(f"{op} (since {_named(since[op])})" for op in ops if op in since and since[op] > release)
+    if unknown:
+        raise Rejected(
+            f"the graph holds ops that TensorFlow {serving_version} does not know",
+            expected=f"ops of TensorFlow {serving_version}",
+            got=", ".join(unknown),
+            fix="pin a newer serving image, or export with the TensorFlow that serves",
+            reason="SKEW_OP",
+        )
+
+
+@cache
+def ops_since() -> Mapping[str, tuple[int, int]]:
+    """Return the ops that came after 2.13, each with the release it came with.
+
+    Compared were the names in ``TF_GetAllOpList`` (tensorflow/c/c_api.h) of the wheels of 2.13.1, 2.14.1, 2.15.1,
+    2.16.2, 2.17.1, 2.18.1, 2.19.1, 2.20.0 and 2.21.0.
+    """
+    rows = [line.split() for line in _OPS_SINCE.read_text().splitlines()]
+    return MappingProxyType({op: _release(release) for release, op in rows})
+
+
+def _release(text: str) -> tuple[int, int]:
+    major, minor = (int(part) for part in text.split(".")[:2])
+    return major, minor
+
+
+def _named(release: tuple[int, int]) -> str:
+    return ".".join(map(str, release))
+
+
 def server_versions(release: str) -> tuple[int | None, int | None]:
     """Return the GraphDef version that a release has at least and at most; None where the table does not tell.
 
     The number only rises from 2.0 on, so a release between two of the table lies between their numbers.
     """
-    major, minor = (int(part) for part in release.split(".")[:2])
-    if (exact := GRAPH_DEF_VERSIONS.get((major, minor))) is not None:
+    asked = _release(release)
+    if (exact := GRAPH_DEF_VERSIONS.get(asked)) is not None:
         return exact, exact
-    before = [number for key, number in GRAPH_DEF_VERSIONS.items() if (2, 0) <= key < (major, minor)]
-    after = [number for key, number in GRAPH_DEF_VERSIONS.items() if key > (major, minor) >= (2, 0)]
+    before = [number for key, number in GRAPH_DEF_VERSIONS.items() if (2, 0) <= key < asked]
+    after = [number for key, number in GRAPH_DEF_VERSIONS.items() if key > asked >= (2, 0)]
     return max(before, default=None), min(after, default=None)
 
 
@@ -118,6 +167,8 @@ def _notes(
 ) -> tuple[str, ...]:
     if serving_version is None:
         return ("not compared: validate.serving_version does not say which TensorFlow the serving image holds",)
+    if _release(serving_version) < FIRST_WITH_OPS:
+        return (f"ops not compared: those of TensorFlow {serving_version} are not known here",)
     if low is None or max(producer, min_consumer) > low:
         return (f"not certain: TensorFlow {serving_version} has {_range(low, high)}, the graph {producer}",)
     return ()

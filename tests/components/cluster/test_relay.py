@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import socketserver
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -173,6 +174,14 @@ def test_another_process_under_the_same_id_is_not_taken_for_ours(tmp_path):
     assert daemon.find(ready) is None
     assert not daemon.stop(ready, deadline_s=1, clock=CLOCK)
     assert sys.argv  # this very process is still there
+
+
+def test_a_process_that_merely_reads_the_file_is_left_alone(tmp_path, relay):
+    ready = tmp_path / "relay.json"
+    with subprocess.Popen(["tail", "-f", str(ready)], stdout=subprocess.DEVNULL) as reader:
+        assert daemon.stop(ready, deadline_s=5, clock=CLOCK)
+        assert reader.poll() is None
+        reader.kill()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"pid": "x", "grpc_port": 1, "rest_port": 1}'])

@@ -1,5 +1,7 @@
 import signal
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -74,8 +76,38 @@ def test_a_secret_comes_from_the_environment_and_is_missed_by_name(tmp_path):
     spec = python(code, "{output}", env={"API_TOKEN": SecretRef(secret="s", key="k")})
     trained = run(tmp_path, spec, {**ENVIRONMENT, "API_TOKEN": "hunter22"})
     assert "hunter22" not in trained.origin
-    with pytest.raises(Rejected, match="no value here for API_TOKEN"):
+    with pytest.raises(Unavailable, match="no value here for API_TOKEN"):
         run(tmp_path, spec)
+
+
+def test_a_secret_that_the_command_prints_is_blotted_out_wherever_it_would_show(tmp_path):
+    code = "import os; t = os.environ['API_TOKEN']; print('progress: ' + t); print(t); raise SystemExit('lost ' + t)"
+    heard: list[str] = []
+    with pytest.raises(Rejected) as error:
+        run(
+            tmp_path,
+            python(code, env={"API_TOKEN": SecretRef(secret="s", key="k")}),
+            {**ENVIRONMENT, "API_TOKEN": "hunter22"},
+            progress=heard.append,
+        )
+    assert heard == ["***"]
+    assert "lost ***" in error.value.got
+    assert "hunter22" not in (tmp_path / "out" / "train.log").read_text() + str(error.value)
+
+
+def test_what_the_command_leaves_running_is_ended_and_not_waited_for(tmp_path):
+    script = "setsid sleep 600 & echo $! > pid; echo hi > $1/model"
+    started = time.monotonic()
+    run(tmp_path, Train(command=("sh", "-c", script, "sh", "{output}")))
+    assert time.monotonic() - started < 60
+    pid = int((tmp_path / "pid").read_text())
+    assert not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+
+
+def test_megabytes_without_a_line_end_are_passed_on_in_bounded_pieces(tmp_path):
+    code = WRITES + "; sys.stdout.write('x' * 3_000_000)"
+    run(tmp_path, python(code, "{output}"))
+    assert (tmp_path / "out" / "train.log").stat().st_size == 3_000_000
 
 
 def test_the_command_runs_in_the_folder_of_the_spec_with_modules_of_its_own(tmp_path):

@@ -5,10 +5,18 @@ from itertools import pairwise
 import pytest
 
 from components.core.errors import Rejected
-from components.validate.skew import GRAPH_DEF_VERSIONS, check, server_versions
+from components.validate.skew import FIRST_WITH_OPS, GRAPH_DEF_VERSIONS, check, ops_since, server_versions
 
 
-def skew(producer: int, serving: str | None, *, min_consumer: int = 0, bad: tuple[int, ...] = (), waiver: str = ""):
+def skew(
+    producer: int,
+    serving: str | None,
+    *,
+    min_consumer: int = 0,
+    bad: tuple[int, ...] = (),
+    waiver: str = "",
+    ops: tuple[str, ...] = ("MatMul",),
+):
     return check(
         producer=producer,
         min_consumer=min_consumer,
@@ -16,6 +24,7 @@ def skew(producer: int, serving: str | None, *, min_consumer: int = 0, bad: tupl
         producer_release="2.21.0",
         serving_version=serving,
         waiver=waiver,
+        ops=ops,
     )
 
 
@@ -38,7 +47,7 @@ def test_the_table_knows_the_tensorflow_that_is_installed():
     [
         ("2.19", (2129, 2129)),
         ("2.19.1", (2129, 2129)),
-        ("2.20.0", (2129, 2474)),
+        ("2.20.0", (2288, 2288)),
         ("2.99", (2474, None)),
         ("1.15", (134, 134)),
         ("1.14", (None, None)),
@@ -86,5 +95,28 @@ def test_an_older_graph_passes_without_a_note():
 
 def test_what_cannot_be_known_is_noted():
     assert "does not say" in skew(2474, None).notes[0]
-    assert "not certain" in skew(2300, "2.20").notes[0]
+    assert "ops not compared" in skew(1000, "2.12").notes[0]
     assert "not certain" in skew(9999, "2.99").notes[0]
+
+
+def test_an_op_that_came_after_the_servers_release_is_refused_by_name_and_no_waiver_helps():
+    with pytest.raises(Rejected) as caught:
+        skew(100, "2.13", ops=("MatMul", "Conv"), waiver="tried by hand in the image")
+    assert caught.value.reason == "SKEW_OP"
+    assert caught.value.got == "Conv (since 2.14)"
+    assert skew(100, "2.14", ops=("MatMul", "Conv")).notes == ()
+
+
+def test_an_op_of_somebody_elses_is_not_this_checks_matter():
+    assert skew(100, "2.19", ops=("MyOwnOp",)).notes == ()
+
+
+@pytest.mark.slow
+def test_the_table_of_ops_names_ops_of_the_tensorflow_that_is_installed():
+    from tensorflow.core.framework import op_def_pb2
+    from tensorflow.python.client import pywrap_tf_session
+
+    listed = op_def_pb2.OpList.FromString(pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList()))
+    installed = {op.name for op in listed.op}
+    assert {op for op in ops_since() if op not in installed} == set()
+    assert min(ops_since().values()) > FIRST_WITH_OPS
