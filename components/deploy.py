@@ -58,13 +58,14 @@ def reconcile(
 ) -> Running | None:
     """Make the target serve the version that the store's ``stable`` alias names; return it, or none where none is."""
     alias = versions.alias(store, model, STABLE)
-    wanted = alias.version if alias else None
     found = target.stable(model)
-    if wanted is None or (found is not None and found.version == wanted):
+    if alias is None:
+        return None
+    manifest = versions.manifest(store, model, alias.version)
+    if found is not None and (found.version, found.digest) == (alias.version, manifest.digest):
         return found
-    progress(f"stable is version {wanted} by the store: serving it again")
-    manifest = versions.manifest(store, model, wanted)
-    target.promote(revision(model, wanted, manifest.digest, serving=serving, store=store))
+    progress(f"stable is version {alias.version} by the store: serving it again")
+    target.promote(revision(model, alias.version, manifest.digest, serving=serving, store=store))
     return target.stable(model)
 
 
@@ -74,4 +75,4 @@ def revision(model: str, version: int, digest: Digest, *, serving: ServingSpec, 
     def pull(directory: Path) -> None:
         versions.pull(store, model, version, directory, digest=digest)
 
-    return Revision(model=model, version=version, digest=digest, serving=serving, pull=pull)
+    return Revision(store=store.uri, model=model, version=version, digest=digest, serving=serving, pull=pull)

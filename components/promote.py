@@ -53,7 +53,7 @@ def roll_back(rollout: Rollout, *, target: Target, progress: Progress = silent) 
     """
     model = rollout.stamp.model
     stable = target.stable(model)
-    if stable is not None and stable.version == rollout.version:
+    if stable is not None and (stable.version, stable.digest) == (rollout.version, rollout.content):
         progress(f"version {rollout.version} is what users are served already: it stays")
         return
     progress(f"removing version {rollout.version}")

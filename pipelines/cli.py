@@ -4,10 +4,11 @@ Commands are imported when they are used, and what needs TensorFlow, a cluster o
 that ``slipway --help`` answers at once.
 """
 
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -116,7 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one 
     signal.signal(signal.SIGTERM, _on_term)
     try:
         code = cli.main(args=words, prog_name="slipway", standalone_mode=False)
-        sys.stdout.flush()
+        with unread_is_fine():
+            sys.stdout.flush()
         return int(code or 0)
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -132,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one 
         click.echo("terminated; run the same command again to go on where it stopped", err=True)
         return EXIT_TERMINATED
     except BrokenPipeError:
-        sys.stdout = None  # whoever read us has gone; nothing can be flushed any more
+        _stop_printing()
         return 0
     except OSError as error:
         from components.core.process import from_os_error  # noqa: PLC0415 - only where the disk refused
@@ -141,6 +143,21 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one 
     except Exception as error:  # noqa: BLE001 - the last frame: what is not ours is told as a bug, without a raw traceback
         bug = Bug(f"{type(error).__name__}: {error}", fix="run again with --debug and report what it shows")
         return _tell(bug, debug=debug, as_json="--json" in words)
+
+
+@contextlib.contextmanager
+def unread_is_fine() -> Iterator[None]:
+    """Print to a reader that may have gone (``slipway … | head``): what was done keeps its exit code."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _stop_printing()
+
+
+def _stop_printing() -> None:
+    """Let everything printed from now on go nowhere, so that nothing complains at the interpreter's end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(error: SlipwayError, *, debug: bool, as_json: bool) -> int:

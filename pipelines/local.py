@@ -7,7 +7,7 @@ Layout of the state directory::
 
     releases/ID/STEP/record.json, model/    what a step made
     releases/MODEL.lock                     one run a model at a time
-    unfinished/KEY                          the nonce of a release that must be made anew and has not ended
+    nonces/KEY                              what makes the latest release of the same wishes differ from the first
     stores                                  URIs of the stores that were used, for `status` and `report`
     serving/MODEL/…                         see components/cluster/local.py
 """
@@ -99,28 +99,24 @@ class LocalRunner:
         """
         identity = identify(loaded.spec, loaded.base_dir)
         with self._locked(loaded.spec.model):
-            nonce = self._nonce(identity, new=new)
-            release = identity.release_id(nonce)
+            release = self._release(loaded, identity, new=new)
             ended = evidence.outcome(self.store, loaded.spec.model, release)
             if ended is not None:
-                self._forget(identity)
                 return Ended(ended, noop=True)
-            self.target.preflight(loaded.spec.model, loaded.spec.serving)
+            self.target.preflight(loaded.spec.model, loaded.spec.serving, self.store.uri)
             evidence.put_spec(self.store, loaded.spec.model, release, canonical(loaded.spec))
-            made = self._steps(loaded, identity, release)
-            if made.outcome is not Outcome.RUNNING:
-                self._forget(identity)
-            return Ended(made, noop=False)
+            return Ended(self._steps(loaded, identity, release), noop=False)
 
     def preview(self, loaded: LoadedSpec) -> list[tuple[StepDef, bool, str]]:
         """Return for each step whether it would run, and why or why not. Changes nothing."""
         identity = identify(loaded.spec, loaded.base_dir)
         release = identity.release_id(self._kept_nonce(identity))
-        ended = evidence.outcome(self.store, loaded.spec.model, release) if identity.repeatable else None
-        if ended is not None:
-            return [(step, False, f"release {release} has ended: {ended.outcome}") for step in STEPS]
+        ended = evidence.outcome(self.store, loaded.spec.model, release)
+        if ended is not None and identity.repeatable:
+            why = f"release {release} has ended ({ended.outcome}) and nothing has changed; --new releases anew"
+            return [(step, False, why) for step in STEPS]
         rows: list[tuple[StepDef, bool, str]] = []
-        going_on = True
+        going_on = ended is None
         for step in STEPS:
             going_on = going_on and self._kept(self._work(loaded, None, release), step) is not None
             rows.append((step, not going_on, f"finished in release {release}" if going_on else step.does))
@@ -201,7 +197,7 @@ class LocalRunner:
         return self.state / "releases" / release / step.name
 
     def _key(self, identity: Identity) -> Path:
-        return self.state / "unfinished" / identity.release_id()
+        return self.state / "nonces" / identity.release_id()
 
     def _kept_nonce(self, identity: Identity) -> str:
         try:
@@ -209,17 +205,20 @@ class LocalRunner:
         except FileNotFoundError:
             return ""
 
-    def _nonce(self, identity: Identity, *, new: bool) -> str:
-        """Return what makes this release differ from an earlier one of the same wishes; kept until it has ended."""
-        kept = self._kept_nonce(identity)
-        if kept or (identity.repeatable and not new):
-            return kept
-        nonce = uuid.uuid4().hex
-        atomic.write_text(self._key(identity), nonce)
-        return nonce
+    def _release(self, loaded: LoadedSpec, identity: Identity, *, new: bool) -> str:
+        """Return the release to make or to go on with: the latest one of these wishes, or a new one.
 
-    def _forget(self, identity: Identity) -> None:
-        self._key(identity).unlink(missing_ok=True)
+        New it is where that is asked for, or where nothing says that the source is the same as last time, once the
+        latest has ended; one that was stopped is gone on with first.
+        """
+        latest = identity.release_id(self._kept_nonce(identity))
+        begun = evidence.spec(self.store, loaded.spec.model, latest) is not None
+        ended = evidence.outcome(self.store, loaded.spec.model, latest) is not None
+        if (ended or not begun) and (new or not identity.repeatable):
+            nonce = uuid.uuid4().hex
+            atomic.write_text(self._key(identity), nonce)
+            return identity.release_id(nonce)
+        return latest
 
     @contextlib.contextmanager
     def _locked(self, model: str) -> Iterator[None]:

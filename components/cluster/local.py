@@ -6,6 +6,7 @@ Layout of the state directory, below ``serving/MODEL/``::
     N/server.json     written by the server once it answers (see daemon.py); N/server.log beside it
     route.json        which version the relay forwards to: {"version": N, "digest": …, "grpc": …, "rest": …}
     relay.json        written by the relay; its ports are kept for the next start
+    store             URI of the store the versions come from
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from components.cluster.protocol import Revision, Running
 from components.core import atomic, digest
 from components.core.clock import Clock
 from components.core.digest import Digest
-from components.core.errors import Conflict, Unavailable
+from components.core.errors import Conflict, Rejected, Unavailable
 from components.core.records import Endpoint
 from manifests.spec import LocalPorts, ServingSpec
 
@@ -47,8 +48,17 @@ class LocalTarget:
     environment: Mapping[str, str]
     name: str = "local"
 
-    def preflight(self, model: str, serving: ServingSpec) -> None:
-        """Check that the endpoint's ports are free, or held by the model's own relay."""
+    def preflight(self, model: str, serving: ServingSpec, store: str) -> None:
+        """Check that the model is not another store's here, and that its ports are free or held by its own relay."""
+        known = self.store_of(model)
+        if known not in {None, store}:
+            raise Rejected(
+                f"{model} is served here from another store",
+                expected=f"the store it was first released from: {known}",
+                got=store,
+                fix="name another folder by --state, or give the model another name",
+                reason="OTHER_STORE",
+            )
         relay = daemon.find(self._home(model) / "relay.json")
         held = {relay.grpc_port, relay.rest_port} if relay else set()
         for field, port in (("grpc_port", serving.local.grpc_port), ("rest_port", serving.local.rest_port)):
@@ -61,11 +71,13 @@ class LocalTarget:
             return self._deploy(revision)
 
     def stable(self, model: str) -> Running | None:
-        """Return the version the relay forwards to, if its server runs."""
+        """Return the version users reach: the relay runs, and forwards to a server that runs with the same bytes."""
         route = self._route(model)
-        if route is None:
+        if route is None or self.endpoint(model) is None:
             return None
-        return self._running(model, int(str(route["version"])))
+        found = self._running(model, int(str(route["version"])))
+        whole = found is not None and (found.digest, found.endpoint.grpc) == (route["digest"], route["grpc"])
+        return found if whole else None
 
     def running(self, model: str) -> tuple[Running, ...]:
         """Return the versions whose server runs."""
@@ -79,6 +91,13 @@ class LocalTarget:
         """Return the address users know, if the relay runs."""
         relay = daemon.find(self._home(model) / "relay.json")
         return _endpoint(relay) if relay else None
+
+    def store_of(self, model: str) -> str | None:
+        """Return the URI of the store whose versions of the model are served here; none if none ever was."""
+        try:
+            return (self._home(model) / "store").read_text()
+        except FileNotFoundError:
+            return None
 
     def promote(self, revision: Revision) -> Endpoint:
         """Point the relay at the version's server, then stop the server that was stable."""
@@ -118,6 +137,7 @@ class LocalTarget:
         home = self._home(model) / str(version)
         daemon.stop(self._ready(model, version), deadline_s=_STOP_DEADLINE_S, clock=self.clock)
         base = home / "model" / model
+        atomic.write_text(self._home(model) / "store", revision.store)
         self._bring(revision, base / str(version))
         _write(home / "revision.json", {"version": version, "digest": revision.digest})
         started = self.clock.monotonic_s()

@@ -12,8 +12,9 @@ from manifests.spec import ServingSpec
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One version to serve, and how its verified bytes are brought to a directory."""
+    """One version to serve, the store it comes from, and how its verified bytes are brought to a directory."""
 
+    store: str
     model: str
     version: int
     digest: Digest
@@ -40,11 +41,12 @@ class Target(Protocol):
         """``local`` or ``kubernetes``."""
         ...
 
-    def preflight(self, model: str, serving: ServingSpec) -> None:
-        """Check, before anything is done, that the place could serve the model.
+    def preflight(self, model: str, serving: ServingSpec, store: str) -> None:
+        """Check, before anything is done, that the place could serve the model from the store of that URI.
 
         Raises:
             Unavailable: It could not now, and why.
+            Rejected: It serves a model of that name from another store.
         """
         ...
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from components.core.errors import Rejected
-from components.core.spec import CRON, SHA256, SOURCE_URI, ReleaseSpec
+from components.core.spec import CRON, SHA256, SOURCE_URI, STORE_URI, ReleaseSpec
 from manifests.spec import (
     DNS_LABEL,
     GOOGLE_ACCOUNT,
@@ -40,6 +40,7 @@ _PATTERNS = {
     QUANTITY: "must be a Kubernetes quantity, such as 500m or 2Gi",
     SHA256: "must be 64 hexadecimal digits",
     CRON: "must have five fields: minute hour day-of-month month day-of-week",
+    STORE_URI: "must be a path, file://PATH or gs://BUCKET/PREFIX",
     SOURCE_URI: "must be a path, file://, https:// or gs:// URI",
 }
 _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

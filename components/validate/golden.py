@@ -37,7 +37,7 @@ def read_golden(
         Rejected: GOLDEN: it cannot be read, or holds the inputs of no signature.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise _bad(path, "a .npz file without pickles", f"{type(error).__name__}: {error}"[:500]) from error

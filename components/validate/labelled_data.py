@@ -141,7 +141,8 @@ def _bytes(array: Array) -> Array:
 
 
 def _npz(path: Path, wanted: _Wanted) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as archive:
+    # numpy leaves the file open where it is no archive; ours is closed in any case
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files if name in wanted.names}
 
 

@@ -9,7 +9,7 @@ import click
 from components.core import records, specfile
 from components.core.clock import SystemClock
 from components.core.records import AnyRecord
-from pipelines.cli import DEFAULT_STATE, Session
+from pipelines.cli import DEFAULT_STATE, Session, unread_is_fine
 from pipelines.commands.options import environment_option, json_option, set_option, spec_argument
 from pipelines.finish import EXIT_CODES
 from pipelines.local import Ended, LocalRunner
@@ -87,10 +87,11 @@ def run_command(
     )
     remember_store(session, store.uri)
     ended = runner.run(loaded, new=new)
-    if as_json:
-        click.echo(json.dumps(_as_json(ended, store.uri), indent=2))
-    else:
-        _tell(ended, store.uri, session)
+    with unread_is_fine():
+        if as_json:
+            click.echo(json.dumps(_as_json(ended, store.uri), indent=2))
+        else:
+            _tell(ended, store.uri, session)
     return EXIT_CODES[ended.release.outcome]
 
 
@@ -158,5 +159,9 @@ def plan_command(session: Session, spec: Path, environment: str, sets: tuple[str
         click.echo(json.dumps({"model": loaded.spec.model, "steps": plain}, indent=2))
         return
     click.echo(f"{loaded.spec.model} from {spec}, into {loaded.spec.store.uri}")
+    reasons = {why for _, _, why in rows}
+    if len(reasons) == 1:
+        click.echo(f"  nothing to do: {reasons.pop()}")
+        return
     for step, runs, why in rows:
         click.echo(f"  {'run ' if runs else 'skip'}  {step.name:<9} {why}")

@@ -58,7 +58,7 @@ def up_command(session: Session, model: str) -> None:
     served = False
     for name in _models(target, model):
         for store in open_known(session, ""):
-            if versions.alias(store, name, STABLE) is None:
+            if store.uri != target.store_of(name) or versions.alias(store, name, STABLE) is None:
                 continue
             found = reconcile(
                 name,

@@ -25,7 +25,7 @@ CALLS = {
     "a spec that is not there": (["run", "nope.yaml"], 10, "nope.yaml: cannot be read"),
     "an override without a value": (["run", str(EXAMPLE), "--set", "model"], 10, "path=value"),
     "an environment without an overlay": (["plan", str(EXAMPLE), "--environment", "prod"], 10, "release.prod.yaml"),
-    "a store of no kind": (["run", str(EXAMPLE), "--set", "store.uri=ftp://x"], 10, "not a store"),
+    "a store of no kind": (["run", str(EXAMPLE), "--set", "store.uri=ftp://x"], 10, "must be a path, file://"),
     "a model nobody knows": (["status", "nobody"], 10, "nobody"),
     "a release nobody knows": (["report", "ffff", "-o", "x.html"], 10, "no releases match `ffff`"),
     "a model that is not served": (["down", "nobody"], 10, "no model nobody"),

@@ -3,8 +3,10 @@
 import fcntl
 import json
 import os
+import shlex
 import signal
 import socket
+import subprocess
 import urllib.request
 
 import numpy as np
@@ -158,8 +160,8 @@ def test_a_busy_port_is_told_before_anything_is_done(place):
 
 
 def test_an_undecided_canary_ends_rolled_back(place):
-    # More requests are demanded than the limit allows: nothing can be promoted.
-    words = ["canary.limits.min_requests=500", "canary.limits.max_requests=60"]
+    # So few requests cannot show that less than one in ten thousand fails: nothing can be promoted.
+    words = ["canary.budgets.error_rate=0.0001", "canary.limits.max_requests=60"]
     done = place.release("--set", words[0], "--set", words[1], code=40)
     assert "ROLLED BACK" in done.stdout
     assert place.status()["stable"]["version"] == 1
@@ -209,6 +211,50 @@ def test_a_stable_server_that_died_is_brought_back_before_the_next_release_is_co
     done = place.release("--set", "canary.limits.min_requests=22")
     assert "stable is version 1 by the store: serving it again" in done.stderr
     assert answers(place).shape == (1, 10)
+
+
+def test_an_endpoint_that_died_is_brought_back_by_up(place):
+    before = answers(place)
+    relay = json.loads((place.state / "serving/mlp/relay.json").read_text())
+    os.kill(relay["pid"], signal.SIGKILL)
+    assert "mlp version 1" in place.run("up", code=0).stdout
+    assert np.array_equal(answers(place), before)
+
+
+def test_a_model_of_the_same_name_from_another_store_is_refused_and_the_one_that_serves_is_left_alone(place):
+    before = answers(place)
+    done = place.release("--set", "store.uri=./other-store", code=10)
+    assert "mlp is served here from another store" in done.stderr
+    assert "[1/8]" not in done.stderr
+    assert np.array_equal(answers(place), before)
+
+
+def test_a_secret_that_is_not_here_is_no_rejection_and_the_release_goes_on_once_it_is(place, monkeypatch):
+    change = ("--set", "source.train.env={API_TOKEN: {secret: s, key: k}}")
+    monkeypatch.delenv("API_TOKEN", raising=False)
+    done = place.release(*change, code=20)
+    assert "export API_TOKEN" in done.stderr
+    monkeypatch.setenv("API_TOKEN", "hunter22")
+    done = place.release(*change, code=0)
+    assert "promote" in done.stderr
+
+
+def test_a_new_release_of_the_same_wishes_is_the_one_that_counts_from_then_on(place):
+    change = ("--set", "validate.limits.load_s=119")
+    first = json.loads(place.release(*change, "--json", "--quiet").stdout)
+    second = json.loads(place.release(*change, "--json", "--quiet", "--new").stdout)
+    again = json.loads(place.release(*change, "--json", "--quiet").stdout)
+    assert first["release"] != second["release"]
+    assert (again["release"], again["noop"]) == (second["release"], True)
+
+
+def test_a_reader_that_goes_away_does_not_change_how_a_release_exits(place):
+    change = "source.train.command=[python, -c, 'raise SystemExit(4)']"
+    command = " ".join(shlex.quote(word) for word in place.command("run", str(place.spec), "--set", change))
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"{command} | true; exit ${{PIPESTATUS[0]}}"], capture_output=True, timeout=100, check=False
+    )
+    assert done.returncode == 10
 
 
 def test_a_canary_that_cannot_ask_ends_rolled_back_because_no_verdict_is_no_promotion(place):

@@ -4,9 +4,11 @@ Reading files, overlays and errors with line numbers is the work of ``components
 vocabulary. Relative paths are relative to the folder of the spec file.
 """
 
+import re
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from components.core.spec.canary import Budgets, Canary, CanaryLimits, Traffic
 from components.core.spec.export import Export, Port, SignatureSpec, Warmup
@@ -16,7 +18,17 @@ from components.core.spec.validate import ContractSpec, Evaluate, Limits, Metric
 from manifests.spec import DnsLabel, Frozen, ImageByDigest, ModelName, ServingSpec
 
 API_VERSION = "slipway.dev/v1"
+STORE_URI = r"^(file://.+|gs://.+|[^:]+)$"
 CRON = r"^\S+ \S+ \S+ \S+ \S+$"
+
+_CRON_FIELDS = (
+    ("minute", 0, 59),
+    ("hour", 0, 23),
+    ("day of the month", 1, 31),
+    ("month", 1, 12),
+    ("day of the week", 0, 7),
+)
+_CRON_FIELD = re.compile(r"(\*|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?(,(\*|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?)*")
 
 Cron = Annotated[str, StringConstraints(pattern=CRON)]
 
@@ -24,7 +36,7 @@ Cron = Annotated[str, StringConstraints(pattern=CRON)]
 class Store(Frozen):
     """Where versions and evidence are kept."""
 
-    uri: str = Field(description="A path, `file://` or `gs://bucket/prefix` URI.")
+    uri: str = Field(pattern=STORE_URI, description="A path, `file://` or `gs://bucket/prefix` URI.")
 
 
 class Schedule(Frozen):
@@ -33,6 +45,25 @@ class Schedule(Frozen):
     cron: Cron = Field(description="Five fields: minute hour day-of-month month day-of-week.")
     timezone: str = Field("UTC", description="IANA time zone. Default `UTC`.")
     starting_deadline_s: int = Field(3600, ge=60, description="Seconds a missed start may be late. Default 3600.")
+
+    @field_validator("cron")
+    @classmethod
+    def _is_a_time(cls, cron: str) -> str:
+        for field, (name, low, high) in zip(cron.split(), _CRON_FIELDS, strict=True):
+            ranges = [part.partition("/")[0] for part in field.split(",")]
+            numbers = [int(number) for part in ranges for number in re.findall(r"\d+", part)]
+            if not _CRON_FIELD.fullmatch(field) or any(not low <= number <= high for number in numbers):
+                raise ValueError(f"{name} must be * or numbers from {low} to {high}, found {field}")
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_place(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError("must be a time zone of the IANA database, such as Europe/Berlin") from error
+        return timezone
 
 
 class Engine(Frozen):
@@ -78,6 +109,7 @@ __all__ = [
     "EXACT_TOLERANCE",
     "SHA256",
     "SOURCE_URI",
+    "STORE_URI",
     "Budgets",
     "Canary",
     "CanaryLimits",

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from manifests.spec import Frozen
 
@@ -111,6 +111,12 @@ class CanaryLimits(Frozen):
         description="Requests to one server due within this many seconds count as one observation, because what a "
         "server batches fails or lags together; 0: each request is one. Default 0.005.",
     )
+
+    @model_validator(mode="after")
+    def _enough_may_be_asked(self) -> "CanaryLimits":
+        if self.min_requests > self.max_requests:
+            raise ValueError(f"min_requests can never be reached: max_requests is only {self.max_requests}")
+        return self
 
 
 class Canary(Frozen):

@@ -39,6 +39,12 @@ class MetricLimit(Frozen):
             raise ValueError("confidence says how sure a limit must be kept: give minimum, maximum or max_regression")
         return self
 
+    @model_validator(mode="after")
+    def _can_be_met(self) -> "MetricLimit":
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"nothing is at least {self.minimum} and at most {self.maximum}")
+        return self
+
 
 class SliceSpec(Frozen):
     """A column of the labelled data whose every value is judged by itself."""

@@ -162,3 +162,31 @@ def test_no_text_makes_the_parser_raise_anything_but_a_rejection(tmp_path_factor
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     with pytest.raises(Rejected):
         specfile.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("schedule: {cron: '99 7 * * *'}", "minute must be * or numbers from 0 to 59, found 99"),
+        ("schedule: {cron: '0 7 * *'}", "must have five fields"),
+        ("schedule: {cron: '0 7 32 * *'}", "day of the month"),
+        ("schedule: {cron: '0 7 * * x!'}", "day of the week"),
+        ("schedule: {cron: '0 7 * * *', timezone: Mars/Base}", "time zone of the IANA database"),
+        ("canary: {limits: {min_requests: 500, max_requests: 10}}", "can never be reached"),
+        (
+            "validate: {evaluate: {data: a.npz, output: y, metrics: {accuracy: {minimum: 0.9, maximum: 0.1}}}}",
+            "nothing is at least 0.9 and at most 0.1",
+        ),
+    ],
+)
+def test_what_can_never_work_is_refused_before_anything_runs(spec_file, text, said):
+    assert said in refused(spec_file, GOOD + text + "\n")
+
+
+@pytest.mark.parametrize("cron", ["*/15 3-5 1,15 * MON-FRI", "0 0 * * 7", "30 4 1-7/2 JAN *"])
+def test_an_ordinary_schedule_passes(spec_file, cron):
+    assert specfile.load(spec_file, sets=[f"schedule.cron='{cron}'"]).spec.schedule
+
+
+def test_a_store_of_no_kind_is_refused(spec_file):
+    assert "must be a path, file://PATH or gs://BUCKET/PREFIX" in refused(spec_file, sets=["store.uri=s3://x"])
