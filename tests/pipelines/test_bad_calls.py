@@ -26,6 +26,7 @@ CALLS = {
     "an override without a value": (["run", str(EXAMPLE), "--set", "model"], 10, "path=value"),
     "an environment without an overlay": (["plan", str(EXAMPLE), "--environment", "prod"], 10, "release.prod.yaml"),
     "a store of no kind": (["run", str(EXAMPLE), "--set", "store.uri=ftp://x"], 10, "must be a path, file://"),
+    "a store that cannot be written": (["run", str(EXAMPLE), "--set", "store.uri=/proc/nowhere/store"], 20, "/proc"),
     "a model nobody knows": (["status", "nobody"], 10, "nobody"),
     "a release nobody knows": (["report", "ffff", "-o", "x.html"], 10, "no releases match `ffff`"),
     "a model that is not served": (["down", "nobody"], 10, "no model nobody"),
