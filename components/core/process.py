@@ -7,14 +7,17 @@ four families of errors. The contract between both sides is two files and lines 
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +31,8 @@ ENTRY = Path(__file__).resolve().parents[2] / "slipway.py"
 PROGRESS = "progress: "
 _PR_SET_PDEATHSIG = 1
 _TAIL_LINES = 12
+_FOLDER = "slipway-child-"
+_FRESH_S = 60.0  # a folder this young may not have been locked yet by the process that makes it
 _PIPE_BYTES = 65536
 _PIPE_POLL_S = 0.2
 
@@ -94,7 +99,7 @@ def run_module(
         SlipwayError: The child's own error, of the family it had there; a Bug if it ended without a word.
         Crashed: It ended by a signal or its deadline.
     """
-    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
+    with _folder() as folder:
         asked, replied = Path(folder, "request.json"), Path(folder, "reply.json")
         asked.write_text(json.dumps(request))
         log = log or Path(folder, "stderr.log")
@@ -105,6 +110,33 @@ def run_module(
         if not replied.exists():
             raise Bug(f"{module} ended with exit code {code} and without a reply", got=tail(log))
         return _reply(json.loads(replied.read_text()))
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Make a temporary folder; remove it on the way out, and those that killed processes have left."""
+    for leftover in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.lstat().st_mtime > _FRESH_S:
+                with _held(leftover):
+                    shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_FOLDER) as name, _held(Path(name)):
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the lock that says somebody uses ``folder``; the kernel lets go of it when that process ends.
+
+    Raises:
+        OSError: Somebody else holds it.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _as_json(limits: Limits) -> str:

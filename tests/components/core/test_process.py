@@ -1,7 +1,9 @@
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -151,3 +153,23 @@ def test_the_tail_of_a_log_is_bounded_and_skips_empty_lines(tmp_path):
     log.write_text("x" * 200_000 + "\n\n" + "\n".join(f"line {n}\n" for n in range(50)))
     assert process.tail(log, 2) == "line 48\nline 49"
     assert process.tail(tmp_path / "missing") == ""
+
+
+def test_what_a_killed_run_left_in_the_temporary_folder_is_removed_by_the_next_and_what_is_in_use_stays(
+    child, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, used = tmp_path / "slipway-child-left", tmp_path / "slipway-child-used"
+    for folder in (left, used):
+        folder.mkdir()
+        (folder / "request.json").write_text("{}")
+        os.utime(folder, (1, 1))
+    handle = os.open(used, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        run_module(child, {"do": "echo"}, limits=Limits(30))
+        assert not left.exists()
+        assert used.exists()
+    finally:
+        os.close(handle)
+    assert [path.name for path in tmp_path.glob("slipway-child-*")] == [used.name]
