@@ -1,6 +1,6 @@
 # Two images of one command:
-#   model   base + tensorflow + gcs: source, export, optimize, validate, canary, `slipway serve`
-#   deploy  base + gcs + kubernetes: publish, deploy, promote, and the init container that pulls and verifies a version
+#   model   base + tensorflow + gcs: source, export, optimize, validate, `slipway serve`
+#   deploy  base + gcs + kubernetes: publish, deploy, canary, promote, and the init container that pulls a version
 #
 #   docker build --target deploy --build-arg PYTHON_IMAGE=python:3.13-slim-bookworm@sha256:... -t slipway-deploy .
 #
