@@ -168,7 +168,7 @@ def test_a_first_release_is_judged_without_stable():
 def test_waiting_in_the_client_counts_as_latency_and_is_reported_as_lag():
     # One lane at 50 ms an answer carries 20 requests a second; 100 are due.
     traffic = Traffic(rate_per_s=100, request_timeout_s=5.0, max_in_flight=1)
-    limits = CanaryLimits(max_requests=60, max_duration_s=20, warm_up_requests=0)
+    limits = CanaryLimits(min_requests=1, max_requests=60, max_duration_s=20, warm_up_requests=0)
     judgement = replayed(Behaviour(delay_s=lambda _: 0.05), traffic=traffic, limits=limits)
     assert judgement.decision is Decision.INCONCLUSIVE
     assert judgement.sample.candidate.requests == 60
@@ -195,7 +195,7 @@ def test_the_end_of_the_time_is_the_end():
 
 
 def test_no_time_for_any_request_is_inconclusive():
-    limits = CanaryLimits(max_requests=5, max_duration_s=20, warm_up_requests=0)
+    limits = CanaryLimits(min_requests=1, max_requests=5, max_duration_s=20, warm_up_requests=0)
     judgement = replayed(HEALTHY, limits=limits)
     assert judgement.decision is Decision.INCONCLUSIVE
     assert "promotion needs 100" in judgement.reasons[-1]
