@@ -195,7 +195,14 @@ def test_the_end_of_the_time_is_the_end():
 
 
 def test_no_time_for_any_request_is_inconclusive():
-    limits = CanaryLimits(min_requests=1, max_requests=5, max_duration_s=20, warm_up_requests=0)
+    limits = CanaryLimits(min_requests=5, max_requests=5, max_duration_s=20, warm_up_requests=0)
+    judgement = replayed(HEALTHY, limits=limits)
+    assert judgement.decision is Decision.INCONCLUSIVE
+    assert any("not enough to tell" in reason for reason in judgement.reasons)
+
+
+def test_fewer_requests_than_a_promotion_needs_are_named_as_the_reason():
+    limits = CanaryLimits(max_requests=5000, max_duration_s=0.2, warm_up_requests=0)
     judgement = replayed(HEALTHY, limits=limits)
     assert judgement.decision is Decision.INCONCLUSIVE
     assert "promotion needs 100" in judgement.reasons[-1]
